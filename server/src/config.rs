@@ -1,0 +1,249 @@
+//! What can be set, raw ([`Settings`]) and validated ([`Config`]).
+
+use std::{num::NonZero, path::PathBuf, thread, time::Duration};
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use understudy::{
+    edge::{Address, Limits, MessageLimits},
+    settings::Problems,
+    telemetry::LogFormat,
+};
+
+/// Raw settings: each is a flag, an environment variable and a TOML key of the same name.
+#[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Settings {
+    /// What to serve: packages, models or repositories (directories)
+    #[arg(long, env = "UNDERSTUDY_MODELS", value_delimiter = ',', value_name = "DIR")]
+    pub models: Option<Vec<PathBuf>>,
+    /// Where gRPC is served [default: 0.0.0.0:8001]
+    #[arg(long, env = "UNDERSTUDY_GRPC_LISTEN", value_name = "IP:PORT")]
+    pub grpc_listen: Option<String>,
+    /// Where /metrics, /healthz and /livez are served over HTTP [default: 0.0.0.0:8002]
+    #[arg(long, env = "UNDERSTUDY_ADMIN_LISTEN", value_name = "IP:PORT")]
+    pub admin_listen: Option<String>,
+    /// A Unix socket on which gRPC is served, too; "off" for none
+    /// [default: understudy-PORT.sock in $XDG_RUNTIME_DIR, where that is set]
+    #[arg(long, env = "UNDERSTUDY_UNIX_SOCKET", value_name = "PATH")]
+    pub unix_socket: Option<String>,
+    /// Threads that serve connections [default: one for each core]
+    #[arg(long, env = "UNDERSTUDY_WORKERS", value_name = "N")]
+    pub workers: Option<usize>,
+    /// Threads that evaluate what takes longer than about 100 µs [default: one for each core]
+    #[arg(long, env = "UNDERSTUDY_COMPUTE_THREADS", value_name = "N")]
+    pub compute_threads: Option<usize>,
+    /// Evaluations that may wait for a compute thread; more are refused [default: 256]
+    #[arg(long, env = "UNDERSTUDY_COMPUTE_QUEUE", value_name = "N")]
+    pub compute_queue: Option<usize>,
+    /// Connections at the same time [default: 1024]
+    #[arg(long, env = "UNDERSTUDY_MAX_CONNECTIONS", value_name = "N")]
+    pub max_connections: Option<usize>,
+    /// Streams at the same time on a connection [default: 128]
+    #[arg(long, env = "UNDERSTUDY_MAX_STREAMS", value_name = "N")]
+    pub max_streams: Option<u32>,
+    /// Bytes of a request message [default: 4194304]
+    #[arg(long, env = "UNDERSTUDY_MAX_REQUEST_BYTES", value_name = "BYTES")]
+    pub max_request_bytes: Option<usize>,
+    /// Bytes of an answer [default: 16777216]
+    #[arg(long, env = "UNDERSTUDY_MAX_RESPONSE_BYTES", value_name = "BYTES")]
+    pub max_response_bytes: Option<usize>,
+    /// Rows in a request, instead of what the package says
+    #[arg(long, env = "UNDERSTUDY_MAX_ROWS", value_name = "N")]
+    pub max_rows: Option<usize>,
+    /// The longest a request may take, whatever the client allows [default: 30s]
+    #[arg(long, env = "UNDERSTUDY_REQUEST_TIMEOUT", value_name = "DURATION")]
+    pub request_timeout: Option<String>,
+    /// A connection that is silent for so long is asked whether it still lives [default: 30s]
+    #[arg(long, env = "UNDERSTUDY_KEEPALIVE_INTERVAL", value_name = "DURATION")]
+    pub keepalive_interval: Option<String>,
+    /// How long it has to answer [default: 10s]
+    #[arg(long, env = "UNDERSTUDY_KEEPALIVE_TIMEOUT", value_name = "DURATION")]
+    pub keepalive_timeout: Option<String>,
+    /// After a signal: how long requests are taken while health says NOT_SERVING [default: 5s]
+    #[arg(long, env = "UNDERSTUDY_DRAIN_DELAY", value_name = "DURATION")]
+    pub drain_delay: Option<String>,
+    /// Then: how long what is in flight may take [default: 25s]
+    #[arg(long, env = "UNDERSTUDY_DRAIN_TIMEOUT", value_name = "DURATION")]
+    pub drain_timeout: Option<String>,
+    /// How often the golden rows are predicted again [default: 60s]
+    #[arg(long, env = "UNDERSTUDY_SELF_TEST_INTERVAL", value_name = "DURATION")]
+    pub self_test_interval: Option<String>,
+    /// Who may subscribe to the tap: "off", "local" (Unix socket and loopback), "any" [default: local]
+    #[arg(long, env = "UNDERSTUDY_TAP", value_name = "WHO")]
+    pub tap: Option<String>,
+    /// Exchanges that may wait for one subscriber; more are dropped and counted [default: 4096]
+    #[arg(long, env = "UNDERSTUDY_TAP_QUEUE", value_name = "N")]
+    pub tap_queue: Option<usize>,
+    /// Bytes that may wait for one subscriber [default: 33554432]
+    #[arg(long, env = "UNDERSTUDY_TAP_QUEUE_BYTES", value_name = "BYTES")]
+    pub tap_queue_bytes: Option<usize>,
+    /// When ready, the addresses are written here as JSON: for scripts that asked for port 0
+    #[arg(long, env = "UNDERSTUDY_PORTS_FILE", value_name = "FILE")]
+    pub ports_file: Option<PathBuf>,
+    /// What is logged: a level, or levels by module [default: info]
+    #[arg(long, env = "UNDERSTUDY_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+    /// "json" or "text" [default: json]
+    #[arg(long, env = "UNDERSTUDY_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+/// Who may subscribe to the tap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TapAccess {
+    /// Nobody.
+    Off,
+    /// The Unix socket and loopback: the tap carries everybody's data.
+    Local,
+    /// Everybody who reaches the port.
+    Any,
+}
+
+/// A configuration that can't be wrong.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Directories, at least one.
+    pub models: Vec<PathBuf>,
+    /// Where gRPC is served.
+    pub grpc_listen: Address,
+    /// Where metrics and health are served over HTTP.
+    pub admin_listen: Address,
+    /// Where gRPC is served, too.
+    pub unix_socket: UnixSocket,
+    /// Threads that serve connections.
+    pub workers: usize,
+    /// Threads that evaluate.
+    pub compute_threads: usize,
+    /// Evaluations that may wait.
+    pub compute_queue: usize,
+    /// Of the listener.
+    pub limits: Limits,
+    /// Of a call.
+    pub messages: MessageLimits,
+    /// Rows in a request, instead of what the package says.
+    pub max_rows: Option<usize>,
+    /// Between NOT_SERVING and the end of accepting.
+    pub drain_delay: Duration,
+    /// Between two runs of the golden rows.
+    pub self_test_interval: Duration,
+    /// Who may subscribe.
+    pub tap: TapAccess,
+    /// Exchanges that may wait for one subscriber.
+    pub tap_queue: usize,
+    /// Bytes that may wait for one subscriber.
+    pub tap_queue_bytes: usize,
+    /// Where the addresses are written.
+    pub ports_file: Option<PathBuf>,
+    /// What is logged.
+    pub log: String,
+    /// How.
+    pub log_format: LogFormat,
+}
+
+/// The Unix socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UnixSocket {
+    /// None.
+    Off,
+    /// In the runtime directory, if there is one; that it can't be bound is only a warning.
+    Default,
+    /// Here, and it must work.
+    At(PathBuf),
+}
+
+impl UnixSocket {
+    /// Its path, once the TCP port is known.
+    pub fn path(&self, port: u16) -> Option<PathBuf> {
+        match self {
+            Self::Off => None,
+            Self::At(path) => Some(path.clone()),
+            Self::Default => {
+                let directory = std::env::var_os("XDG_RUNTIME_DIR").filter(|directory| !directory.is_empty())?;
+                Some(PathBuf::from(directory).join(format!("understudy-{port}.sock")))
+            }
+        }
+    }
+}
+
+impl Settings {
+    /// Validates everything and reports every problem.
+    ///
+    /// # Errors
+    /// All that is wrong.
+    pub fn validate(self) -> Result<Config, Problems> {
+        let mut problems = Problems::default();
+        let p = &mut problems;
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        let defaults = Limits::default();
+        let address = |p: &mut Problems, name: &str, text: Option<String>, default: &str| {
+            text.as_deref().unwrap_or(default).parse().unwrap_or_else(|error| {
+                p.add(name, error);
+                Address::Unix(PathBuf::new())
+            })
+        };
+        let models = self.models.unwrap_or_default();
+        if models.is_empty() {
+            p.add("models", "expected at least one directory, got none");
+        }
+        let config = Config {
+            models,
+            grpc_listen: address(p, "grpc-listen", self.grpc_listen, "0.0.0.0:8001"),
+            admin_listen: address(p, "admin-listen", self.admin_listen, "0.0.0.0:8002"),
+            unix_socket: match self.unix_socket.as_deref() {
+                None => UnixSocket::Default,
+                Some("off") => UnixSocket::Off,
+                Some(path) => UnixSocket::At(path.into()),
+            },
+            workers: p.number("workers", self.workers, cores, 1..=1024),
+            compute_threads: p.number("compute-threads", self.compute_threads, cores, 1..=1024),
+            compute_queue: p.number("compute-queue", self.compute_queue, 256, 1..=1_000_000),
+            limits: Limits {
+                connections: p.number("max-connections", self.max_connections, defaults.connections, 1..=1_000_000),
+                streams: p.number("max-streams", self.max_streams, defaults.streams, 1..=100_000),
+                keepalive_interval: p.duration(
+                    "keepalive-interval",
+                    self.keepalive_interval.as_deref(),
+                    defaults.keepalive_interval,
+                ),
+                keepalive_timeout: p.duration(
+                    "keepalive-timeout",
+                    self.keepalive_timeout.as_deref(),
+                    defaults.keepalive_timeout,
+                ),
+                grace: p.duration("drain-timeout", self.drain_timeout.as_deref(), defaults.grace),
+                ..defaults
+            },
+            messages: MessageLimits {
+                request: p.number("max-request-bytes", self.max_request_bytes, 4 << 20, 1..=1 << 30),
+                response: p.number("max-response-bytes", self.max_response_bytes, 16 << 20, 1..=1 << 30),
+                time: p.duration("request-timeout", self.request_timeout.as_deref(), Duration::from_secs(30)),
+            },
+            max_rows: self.max_rows.map(|rows| p.number("max-rows", Some(rows), rows, 1..=10_000_000)),
+            drain_delay: p.duration("drain-delay", self.drain_delay.as_deref(), Duration::from_secs(5)),
+            self_test_interval: p.duration(
+                "self-test-interval",
+                self.self_test_interval.as_deref(),
+                Duration::from_secs(60),
+            ),
+            tap: match self.tap.as_deref() {
+                Some("off") => TapAccess::Off,
+                None | Some("local") => TapAccess::Local,
+                Some("any") => TapAccess::Any,
+                Some(other) => {
+                    p.add("tap", format_args!("expected off, local or any, got {other:?}"));
+                    TapAccess::Off
+                }
+            },
+            tap_queue: p.number("tap-queue", self.tap_queue, 4096, 1..=1 << 20),
+            tap_queue_bytes: p.number("tap-queue-bytes", self.tap_queue_bytes, 32 << 20, 1..=1 << 40),
+            ports_file: self.ports_file,
+            log: self.log.unwrap_or_else(|| "info".into()),
+            log_format: p.take("log-format", self.log_format.as_deref().unwrap_or("json").parse()),
+        };
+        if let Err(error) = understudy::telemetry::filter(&config.log) {
+            problems.add("log", error);
+        }
+        problems.into_result(config)
+    }
+}

@@ -1,0 +1,203 @@
+//! The way of a request, the same for both services: decode, find the model, encode, evaluate, answer, record.
+
+use std::{
+    cell::Cell,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use model::Predictions;
+use prost::Message;
+use tonic::{Code, Status};
+use understudy::{
+    edge::{Call, Frame, MessageLimits},
+    encode::{Answered, Encoded, RequestError, Rules, answer, encode_rows, encode_tensors},
+    inference::ModelInferRequest,
+    v1::{Exchange, Method, Policy, PredictRequest},
+};
+
+use crate::{
+    compute::Compute,
+    ids::PredictionIds,
+    models::{Models, Served},
+    tap::Tap,
+};
+
+/// An evaluation that is expected to take longer goes to a compute thread.
+const INLINE: Duration = Duration::from_micros(100);
+/// Rows between two looks at whether the caller is still there.
+const BLOCK: usize = 64;
+/// Bytes of a request id.
+const MAX_REQUEST_ID: usize = 256;
+
+/// Answers requests.
+#[derive(Debug)]
+pub struct Predictor {
+    /// What may answer.
+    pub models: Arc<Models>,
+    /// Who gets a copy.
+    pub tap: Arc<Tap>,
+    /// Where long evaluations run.
+    pub compute: Compute,
+    /// Bytes of a message.
+    pub messages: MessageLimits,
+    /// Rows in a request, instead of what the package says.
+    pub max_rows: Option<usize>,
+    /// Names every prediction.
+    pub ids: PredictionIds,
+}
+
+/// What a request needs and the next one on the same thread can use again.
+#[derive(Debug)]
+struct Scratch {
+    encoded: Encoded,
+    predictions: Predictions,
+}
+
+thread_local! {
+    static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
+}
+
+impl Scratch {
+    fn take() -> Box<Self> {
+        let new = || Box::new(Self { encoded: Encoded::new(0), predictions: Predictions::new() });
+        SCRATCH.take().unwrap_or_else(new)
+    }
+
+    fn give_back(self: Box<Self>) {
+        SCRATCH.set(Some(self));
+    }
+}
+
+impl Predictor {
+    /// `inference.GRPCInferenceService/ModelInfer`.
+    ///
+    /// # Errors
+    /// As `understudy::status` maps them.
+    pub async fn infer(&self, call: Call) -> Result<Frame, Status> {
+        let request: ModelInferRequest = decode(&call)?;
+        check_id(&request.id)?;
+        let served = self.models.find(&request.model_name, &request.model_version, true)?;
+        let outputs = answer::wanted(&request, &served.model)?;
+        let mut scratch = Scratch::take();
+        let rules = Rules::of(&served.model, self.max_rows, Policy::Unspecified);
+        let encoded = encode_tensors(&request, &served.model, rules, &mut scratch.encoded);
+        let write = |answered: &Answered<'_>, id: &mut dyn FnMut() -> String| {
+            Frame::encode(&answer::tensors(&request, answered, &outputs, id), self.messages.response)
+        };
+        self.answer(Method::ModelInfer, &call, &served, scratch, encoded, write).await
+    }
+
+    /// `understudy.v1.PredictionService/Predict`.
+    ///
+    /// # Errors
+    /// As `understudy::status` maps them.
+    pub async fn predict(&self, call: Call) -> Result<Frame, Status> {
+        let request: PredictRequest = decode(&call)?;
+        check_id(&request.request_id)?;
+        let served = self.models.find(&request.model, &request.version, false)?;
+        let mut scratch = Scratch::take();
+        let rules = Rules::of(&served.model, self.max_rows, request.policy());
+        let encoded = encode_rows(&request.rows, &served.model, rules, &mut scratch.encoded);
+        let id = request.request_id;
+        let write = |answered: &Answered<'_>, ids: &mut dyn FnMut() -> String| {
+            Frame::encode(&answer::rows(id, answered, ids), self.messages.response)
+        };
+        self.answer(Method::Predict, &call, &served, scratch, encoded, write).await
+    }
+
+    async fn answer<W>(
+        &self,
+        method: Method,
+        call: &Call,
+        served: &Arc<Served>,
+        scratch: Box<Scratch>,
+        encoded: Result<(), RequestError>,
+        write: W,
+    ) -> Result<Frame, Status>
+    where
+        W: FnOnce(&Answered<'_>, &mut dyn FnMut() -> String) -> Result<Frame, Status>,
+    {
+        let rows = scratch.encoded.batch.rows();
+        let answered = match encoded {
+            Err(error) => {
+                scratch.give_back();
+                Err(error.into())
+            }
+            Ok(()) => match self.evaluate(served, scratch).await {
+                Err(status) => Err(status),
+                Ok(scratch) => {
+                    let Scratch { encoded, predictions } = &*scratch;
+                    let answered = Answered { model: &served.model, predictions, warnings: &encoded.warnings };
+                    let frame = write(&answered, &mut self.ids.take(rows));
+                    if frame.is_ok() {
+                        served.metrics.answered(served.model.task(), predictions, &encoded.repairs);
+                    }
+                    scratch.give_back();
+                    frame
+                }
+            },
+        };
+        self.tap.offer(|| {
+            let latency = call.arrived.elapsed();
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            Exchange {
+                sequence: 0,
+                method: method.into(),
+                model: served.model.name().into(),
+                version: served.model.version().into(),
+                request: call.message.clone(),
+                response: answered.as_ref().map(Frame::message).unwrap_or_default(),
+                status: answered.as_ref().map_or_else(Status::code, |_| Code::Ok) as u32,
+                rows: rows as u32,
+                arrived_unix_nanos: now.saturating_sub(latency).as_nanos() as u64,
+                latency_nanos: latency.as_nanos() as u64,
+                deadline_nanos: call.timeout.map_or(0, |timeout| timeout.as_nanos() as u64),
+                request_id: call.header("x-request-id").into(),
+                shadow_id: call.header("x-shadow-id").into(),
+                traceparent: call.header("traceparent").into(),
+            }
+        });
+        answered
+    }
+
+    /// Here when it is cheap, else on a compute thread, which stops between blocks when the caller has gone.
+    async fn evaluate(&self, served: &Arc<Served>, mut scratch: Box<Scratch>) -> Result<Box<Scratch>, Status> {
+        let Scratch { encoded, predictions } = &mut *scratch;
+        let rows = encoded.batch.rows();
+        let failed = |error: model::PredictError| Status::internal(format!("evaluation failed: {error}"));
+        if served.row_cost.saturating_mul(rows as u32) <= INLINE {
+            served.model.predict(&encoded.batch, predictions).map_err(failed)?;
+            return Ok(scratch);
+        }
+        let served = served.clone();
+        self.compute
+            .run(move |caller| {
+                let Scratch { encoded, predictions } = &mut *scratch;
+                predictions.clear();
+                for start in (0..rows).step_by(BLOCK) {
+                    if caller.has_gone() {
+                        return None;
+                    }
+                    let block = start..rows.min(start + BLOCK);
+                    if let Err(error) = served.model.predict_rows(&encoded.batch, block, predictions) {
+                        return Some(Err(failed(error)));
+                    }
+                }
+                Some(Ok(scratch))
+            })
+            .await?
+    }
+}
+
+fn decode<M: Message + Default>(call: &Call) -> Result<M, RequestError> {
+    M::decode(call.message.clone()).map_err(RequestError::Undecodable)
+}
+
+fn check_id(id: &str) -> Result<(), RequestError> {
+    if id.len() > MAX_REQUEST_ID {
+        let text = format!("request id too long: limit {MAX_REQUEST_ID} bytes, got {}", id.len());
+        return Err(RequestError::Invalid(text));
+    }
+    Ok(())
+}

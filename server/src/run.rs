@@ -1,0 +1,215 @@
+//! Start-up and drain.
+
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::task::JoinHandle;
+use understudy::{
+    admin,
+    edge::{Address, Edge, Listener},
+    health::Registry,
+    shutdown::{Phase, Phases, Shutdown},
+    status::Chain,
+};
+
+use crate::{
+    compute::Compute,
+    config::{Config, UnixSocket},
+    ids::PredictionIds,
+    metrics::Metrics,
+    models::{Models, ModelsError},
+    predict::Predictor,
+    service::{Front, INFERENCE},
+    tap::Tap,
+};
+
+/// The names that share readiness.
+const OWN: [&str; 1] = [INFERENCE];
+
+/// Why a server does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address is taken or not ours.
+    #[error("can't listen on {address}")]
+    Listen {
+        /// The address.
+        address: Address,
+        /// Why.
+        source: io::Error,
+    },
+    /// A model may not serve.
+    #[error("no model is served")]
+    Models(#[source] ModelsError),
+    /// The system does not give what every process needs.
+    #[error("the server can't start: {0}")]
+    System(String),
+}
+
+impl StartError {
+    /// For `main`: 65 for a package that is refused, 69 for an address that can't be had, 70 for the rest (sysexits.h).
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Models(_) => 65,
+            Self::Listen { .. } => 69,
+            Self::System(_) => 70,
+        }
+    }
+}
+
+fn system(error: impl std::fmt::Display) -> StartError {
+    StartError::System(error.to_string())
+}
+
+/// A server that is ready.
+#[derive(Debug)]
+pub struct Server {
+    addresses: Addresses,
+    shutdown: Shutdown,
+    drain_delay: Duration,
+    health: Registry,
+    edge: Edge,
+    self_tests: JoinHandle<()>,
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Addresses {
+    /// gRPC over TCP: `IP:PORT`.
+    pub grpc: String,
+    /// Metrics and health over HTTP: `IP:PORT`.
+    pub admin: String,
+    /// gRPC over a Unix socket.
+    pub unix: Option<PathBuf>,
+}
+
+impl Server {
+    /// Listens, loads and self-tests the models, and returns when ready. Until then health says NOT_SERVING.
+    ///
+    /// # Errors
+    /// Nothing listens any more when this fails.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let (shutdown, phases) = Shutdown::new();
+        let bound = Self::serve(config, shutdown.clone(), phases).await;
+        if bound.is_err() {
+            shutdown.advance(Phase::Closing);
+        }
+        bound
+    }
+
+    async fn serve(config: Config, shutdown: Shutdown, phases: Phases) -> Result<Self, StartError> {
+        let bind = |address: &Address| {
+            Listener::bind(address).map_err(|source| StartError::Listen { address: address.clone(), source })
+        };
+        let tcp = bind(&config.grpc_listen)?;
+        let Listener::Tcp(admin) = bind(&config.admin_listen)? else {
+            return Err(system("admin-listen must be IP:PORT"));
+        };
+        let grpc = tcp.address().map_err(system)?;
+        let mut listeners = vec![tcp];
+        let mut unix = None;
+        let port = match &grpc {
+            Address::Tcp(address) => address.port(),
+            Address::Unix(_) => 0,
+        };
+        if let Some(path) = config.unix_socket.path(port) {
+            match bind(&Address::Unix(path.clone())) {
+                Ok(listener) => {
+                    listeners.push(listener);
+                    unix = Some(path);
+                }
+                Err(error) if config.unix_socket == UnixSocket::Default => {
+                    tracing::warn!(error = %Chain(&error), "going on without a Unix socket");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let addresses =
+            Addresses { grpc: grpc.to_string(), admin: admin.local_addr().map_err(system)?.to_string(), unix };
+
+        let metrics = Arc::new(Metrics::new().map_err(system)?);
+        let health = Registry::new(&OWN, &phases);
+        let models = Arc::new(Models::default());
+        let predictor = Arc::new(Predictor {
+            models: models.clone(),
+            tap: Arc::new(Tap::new(metrics.clone(), config.tap_queue, config.tap_queue_bytes)),
+            compute: Compute::start(config.compute_threads, config.compute_queue).map_err(system)?,
+            messages: config.messages,
+            max_rows: config.max_rows,
+            ids: PredictionIds::new().map_err(system)?,
+        });
+        let front = Front::new(&predictor, &metrics, &health, config.tap, &phases).map_err(system)?;
+        admin::start(admin, metrics.handle(), &health, &phases).map_err(system)?;
+        let edge = Edge::start("worker", listeners, config.workers, &config.limits, &phases, &front).map_err(system)?;
+
+        let loading = models.clone();
+        let directories = config.models.clone();
+        tokio::task::spawn_blocking(move || loading.load(&directories, &metrics))
+            .await
+            .map_err(system)?
+            .map_err(StartError::Models)?;
+        report_models(&models, &health);
+        health.set_ready(&OWN, true);
+        let self_tests = tokio::spawn(self_test(models, health.clone(), config.self_test_interval));
+        if let Some(path) = &config.ports_file {
+            let text = serde_json::to_string(&addresses).map_err(system)?;
+            std::fs::write(path, text).map_err(|error| system(format!("{}: {error}", path.display())))?;
+        }
+        tracing::info!(?addresses, health_names = ?health.names(), "ready");
+        Ok(Self { addresses, shutdown, drain_delay: config.drain_delay, health, edge, self_tests })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// What it says about itself.
+    pub fn health(&self) -> &Registry {
+        &self.health
+    }
+
+    /// Says NOT_SERVING at once, goes on answering for the drain delay, then takes no new calls and waits for those in
+    /// flight, at most the drain timeout.
+    pub async fn drain(self) {
+        tracing::info!(delay = ?self.drain_delay, "draining");
+        self.shutdown.advance(Phase::Draining);
+        tokio::time::sleep(self.drain_delay).await;
+        self.shutdown.advance(Phase::Closing);
+        self.self_tests.abort();
+        self.edge.ended().await;
+        tracing::info!("drained");
+    }
+}
+
+/// Tells health about every model: `model/<name>` for the newest version, `model/<name>/<version>` for each.
+fn report_models(models: &Models, health: &Registry) {
+    for served in models.all() {
+        let (name, version) = (served.model.name(), served.model.version());
+        health.set(&format!("model/{name}/{version}"), served.is_ready());
+        // In order of version: the newest comes last and stays.
+        health.set(&format!("model/{name}"), served.is_ready());
+    }
+}
+
+/// Predicts the golden rows again and again: memory that has gone bad must not go on predicting.
+async fn self_test(models: Arc<Models>, health: Registry, interval: Duration) {
+    let mut ticks = tokio::time::interval(interval.max(Duration::from_millis(10)));
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        let tested = models.clone();
+        let all_passed = tokio::task::spawn_blocking(move || {
+            let mut all_passed = true;
+            for served in tested.all() {
+                if let Err(error) = served.self_test() {
+                    all_passed = false;
+                    tracing::error!(model = served.model.name(), version = served.model.version(), error = %Chain(&error), "self-test failed");
+                }
+            }
+            all_passed
+        })
+        .await
+        .unwrap_or(false);
+        report_models(&models, &health);
+        health.set_ready(&OWN, all_passed);
+    }
+}

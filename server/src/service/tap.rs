@@ -1,0 +1,95 @@
+//! `understudy.v1.TapService`: the way out of the [`Tap`](crate::tap::Tap).
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, codegen::BoxStream};
+use understudy::{
+    edge::Peer,
+    shutdown::{Phase, Phases},
+    v1::{SubscribeRequest, TapDescription, TapMessage, tap_service_server::TapService},
+};
+
+use crate::{config::TapAccess, predict::Predictor};
+
+/// Exchanges in one message: whatever is queued, up to this.
+const MAX_BATCH: usize = 256;
+/// Counts that have changed are told at least so often, exchanges or not.
+const COUNTS_INTERVAL: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(super) struct Service {
+    predictor: Arc<Predictor>,
+    access: TapAccess,
+    phases: Phases,
+}
+
+impl Service {
+    pub(super) fn new(predictor: Arc<Predictor>, access: TapAccess, phases: Phases) -> Self {
+        Self { predictor, access, phases }
+    }
+}
+
+#[tonic::async_trait]
+impl TapService for Service {
+    async fn subscribe(&self, request: Request<SubscribeRequest>) -> Result<Response<BoxStream<TapMessage>>, Status> {
+        let peer = request.extensions().get::<Peer>().copied();
+        if self.access == TapAccess::Local && !peer.is_some_and(|peer| peer.is_local()) {
+            return Err(Status::permission_denied(
+                "the tap answers on the Unix socket and on loopback only; see the setting 'tap'",
+            ));
+        }
+        let request = request.into_inner();
+        if !(0.0..=1.0).contains(&request.sample_rate) {
+            let text = format!("sample_rate: expected 0 to 1, got {}", request.sample_rate);
+            return Err(Status::invalid_argument(text));
+        }
+        let subscriber: String = request.subscriber.escape_debug().take(64).collect();
+        tracing::info!(subscriber, ?peer, sample_rate = request.sample_rate, "tap subscribed");
+        let mut subscription = self.predictor.tap.subscribe(&request);
+        let description = TapDescription {
+            server_instance_id: self.predictor.ids.process().into(),
+            models: self.predictor.models.describe(),
+        };
+        let phases = self.phases.clone();
+        let (send, receive) = mpsc::channel(1);
+        tokio::spawn(async move {
+            let mut message = TapMessage { description: Some(description), ..TapMessage::default() };
+            let mut told = subscription.counts();
+            let mut ticks = tokio::time::interval(COUNTS_INTERVAL);
+            loop {
+                // Waits for a slow subscriber; meanwhile its queue fills and what comes then is dropped.
+                if send.send(Ok(message)).await.is_err() {
+                    break;
+                }
+                message = TapMessage::default();
+                loop {
+                    tokio::select! {
+                        more = subscription.next(&mut message.exchanges, MAX_BATCH) => if !more { return },
+                        _ = ticks.tick() => {}
+                        () = send.closed() => break,
+                        () = phases.reached(Phase::Closing) => {
+                            // An error means that the subscriber has gone, too.
+                            drop(send.send(Err(Status::unavailable("shutting down"))).await);
+                            return;
+                        }
+                    }
+                    let counts = subscription.counts();
+                    if counts != told {
+                        message.counts = Some(counts);
+                        told = counts;
+                    }
+                    if message.counts.is_some() || !message.exchanges.is_empty() {
+                        break;
+                    }
+                }
+                if send.is_closed() {
+                    break;
+                }
+            }
+            tracing::info!(subscriber, counts = ?subscription.counts(), "tap unsubscribed");
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receive))))
+    }
+}

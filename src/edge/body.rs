@@ -1,0 +1,117 @@
+//! The body of an answer: ours for unary calls, tonic's for everything else.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Response};
+use http_body::{Frame, SizeHint};
+use tonic::{Code, Status};
+
+/// The body of an answer.
+#[derive(Debug)]
+pub struct Body(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    /// One message, then the trailers: nothing to box and nothing to poll twice.
+    Unary {
+        message: Option<Bytes>,
+        trailers: Option<HeaderMap>,
+    },
+    Tonic {
+        body: tonic::body::Body,
+        ended: Ended,
+    },
+}
+
+/// Tells how a call has ended: by its trailers, or by being dropped before them.
+struct Ended(Option<Box<dyn FnOnce(Code) + Send>>);
+
+impl Ended {
+    fn with(&mut self, code: Code) {
+        if let Some(tell) = self.0.take() {
+            tell(code);
+        }
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.with(Code::Cancelled);
+    }
+}
+
+impl std::fmt::Debug for Ended {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_tuple("Ended").field(&self.0.is_some()).finish()
+    }
+}
+
+impl Body {
+    /// A framed message and the trailers that follow it.
+    pub(super) fn unary(message: Bytes, trailers: HeaderMap) -> Self {
+        Self(Kind::Unary { message: Some(message), trailers: Some(trailers) })
+    }
+
+    /// No body: the headers say it all.
+    pub(super) fn empty() -> Self {
+        Self(Kind::Unary { message: None, trailers: None })
+    }
+}
+
+/// An answer of tonic's; `ended` is called once, with the code that the client sees, or CANCELLED when it sees none.
+pub fn observed(response: Response<tonic::body::Body>, ended: impl FnOnce(Code) + Send + 'static) -> Response<Body> {
+    let mut ended = Ended(Some(Box::new(ended)));
+    if response.headers().contains_key(STATUS) {
+        ended.with(code(response.headers()));
+    }
+    response.map(|body| Body(Kind::Tonic { body, ended }))
+}
+
+const STATUS: &str = "grpc-status";
+
+fn code(headers: &HeaderMap) -> Code {
+    headers.get(STATUS).map_or(Code::Unknown, |status| Code::from_bytes(status.as_bytes()))
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        match &mut self.get_mut().0 {
+            Kind::Unary { message, trailers } => Poll::Ready(
+                message
+                    .take()
+                    .map(|message| Ok(Frame::data(message)))
+                    .or_else(|| trailers.take().map(|trailers| Ok(Frame::trailers(trailers)))),
+            ),
+            Kind::Tonic { body, ended } => {
+                let polled = Pin::new(body).poll_frame(context);
+                if let Poll::Ready(Some(Ok(frame))) = &polled
+                    && let Some(trailers) = frame.trailers_ref()
+                {
+                    ended.with(code(trailers));
+                }
+                polled
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Kind::Unary { message, trailers } => message.is_none() && trailers.is_none(),
+            Kind::Tonic { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Kind::Unary { message, .. } => SizeHint::with_exact(message.as_ref().map_or(0, |m| m.len() as u64)),
+            Kind::Tonic { body, .. } => body.size_hint(),
+        }
+    }
+}

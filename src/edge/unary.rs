@@ -1,0 +1,262 @@
+//! Unary calls without tonic's streaming machinery: the body is read under the deadline, its one message is handed over as
+//! bytes (so that the tap can keep them by reference), and every case that stock tonic answers wrongly gets the status
+//! that the gRPC specification gives it.
+
+use std::{
+    future::Future,
+    pin::pin,
+    time::{Duration, Instant},
+};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header::CONTENT_TYPE};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use prost::Message;
+use tonic::{Code, Status};
+
+use super::{
+    body::Body,
+    compression::{self, ACCEPTED},
+    timeout,
+};
+
+/// The prefix of a message: one byte for "compressed", four for the length.
+const PREFIX: usize = 5;
+
+/// Bytes and time that one call may take.
+#[derive(Clone, Copy, Debug)]
+pub struct MessageLimits {
+    /// Bytes of a request message, decompressed.
+    pub request: usize,
+    /// Bytes of an answer.
+    pub response: usize,
+    /// The longest a call may take, whatever the client allows.
+    pub time: Duration,
+}
+
+/// One request whose message has arrived.
+#[derive(Debug)]
+pub struct Call {
+    /// The message, decompressed: a slice of the buffer it was received in.
+    pub message: Bytes,
+    /// Metadata.
+    pub headers: HeaderMap,
+    /// When the whole request had arrived.
+    pub arrived: Instant,
+    /// When the caller stops waiting; always at most [`MessageLimits::time`] away.
+    pub deadline: Instant,
+    /// What the client allowed on arrival; absent when it set no deadline.
+    pub timeout: Option<Duration>,
+}
+
+impl Call {
+    /// A header as text; empty when it is absent or not ASCII.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
+
+/// An answer, framed once and shared by the connection and the tap.
+#[derive(Clone, Debug)]
+pub struct Frame(Bytes);
+
+impl Frame {
+    /// Encodes `message` behind its prefix, in one allocation of the right size.
+    ///
+    /// # Errors
+    /// RESOURCE_EXHAUSTED when it is over `limit` bytes.
+    pub fn encode(message: &impl Message, limit: usize) -> Result<Self, Status> {
+        let length = message.encoded_len();
+        if length > limit {
+            return Err(too_large("answer", Some(length), limit));
+        }
+        let mut frame = BytesMut::with_capacity(PREFIX + length);
+        frame.put_u8(0);
+        frame.put_u32(length as u32);
+        message.encode(&mut frame).map_err(|error| Status::internal(format!("answer can't be encoded: {error}")))?;
+        Ok(Self(frame.freeze()))
+    }
+
+    /// The message without its prefix.
+    pub fn message(&self) -> Bytes {
+        self.0.slice(PREFIX..)
+    }
+}
+
+pub(super) fn too_large(what: &str, size: Option<usize>, limit: usize) -> Status {
+    let size = size.map_or_else(|| "more".into(), |size| format!("{size} bytes"));
+    Status::resource_exhausted(format!("{what} too large: limit {limit} bytes, got {size}"))
+}
+
+/// Reads the one message of `request`, lets `handle` answer it in time and frames the answer. The code is for the metrics.
+pub async fn unary<H, A>(request: http::Request<Incoming>, limits: MessageLimits, handle: H) -> (Response<Body>, Code)
+where
+    H: FnOnce(Call) -> A,
+    A: Future<Output = Result<Frame, Status>>,
+{
+    if let Some(refusal) = refuse_http(&request) {
+        return (refusal, Code::Unimplemented);
+    }
+    let timeout = match timeout::parse(request.headers()) {
+        Ok(timeout) => timeout,
+        // As grpc-go does: the header is broken, so the HTTP status says so, too.
+        Err(text) => return (failure(StatusCode::BAD_REQUEST, &Status::internal(text)), Code::Internal),
+    };
+    let started = Instant::now();
+    let allowed = timeout.map_or(limits.time, |timeout| timeout.min(limits.time));
+    let deadline = started + allowed;
+    let expired = || Status::deadline_exceeded(format!("not answered within {allowed:?}"));
+    if allowed < Duration::from_micros(1) {
+        return (failure(StatusCode::OK, &expired()), Code::DeadlineExceeded);
+    }
+    let answered = async {
+        let (parts, body) = request.into_parts();
+        let message = receive(body, &parts.headers, limits.request).await?;
+        let arrived = Instant::now();
+        handle(Call { message, headers: parts.headers, arrived, deadline, timeout }).await
+    };
+    let answered = pin!(answered);
+    // The timer is only armed when the answer is not there at once.
+    match tokio::time::timeout_at(deadline.into(), answered).await {
+        Ok(Ok(frame)) => (success(frame), Code::Ok),
+        Ok(Err(status)) => (failure(StatusCode::OK, &status), status.code()),
+        Err(_) => (failure(StatusCode::OK, &expired()), Code::DeadlineExceeded),
+    }
+}
+
+/// What is no gRPC call at all.
+fn refuse_http(request: &http::Request<Incoming>) -> Option<Response<Body>> {
+    let plain = |code: StatusCode, name: HeaderName, value: &'static str| {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = code;
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        Some(response)
+    };
+    if request.method() != Method::POST {
+        return plain(StatusCode::METHOD_NOT_ALLOWED, http::header::ALLOW, "POST");
+    }
+    let content_type = request.headers().get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let subtype = content_type
+        .strip_prefix(b"application/grpc")
+        .map(|rest| rest.split(|byte| *byte == b';').next().unwrap_or_default());
+    match subtype {
+        Some(b"" | b"+proto") => None,
+        Some(other) if other.starts_with(b"+") => Some(failure(
+            StatusCode::OK,
+            &Status::unimplemented(format!(
+                "content-type {} is not served, application/grpc+proto is",
+                content_type.escape_ascii()
+            )),
+        )),
+        _ => plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, http::header::ACCEPT, "application/grpc"),
+    }
+}
+
+/// Reads exactly one message.
+async fn receive(mut body: Incoming, headers: &HeaderMap, limit: usize) -> Result<Bytes, Status> {
+    let mut chunks = Chunks::default();
+    let mut header: Option<(u8, usize)> = None;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Status::cancelled(format!("request body ended early: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        chunks.push(data);
+        if header.is_none() && chunks.len() >= PREFIX {
+            let mut prefix = chunks.take(PREFIX);
+            let (flag, length) = (prefix.get_u8(), prefix.get_u32() as usize);
+            if flag > 1 {
+                return Err(Status::internal(format!("message flag {flag}, expected 0 or 1")));
+            }
+            // Before the bytes arrive, let alone a buffer for them.
+            if length > limit {
+                return Err(too_large("request message", Some(length), limit));
+            }
+            header = Some((flag, length));
+        }
+        if header.is_some_and(|(_, length)| chunks.len() > length) {
+            return Err(Status::unimplemented("more than one message in a unary call"));
+        }
+    }
+    let (flag, length) = header.ok_or_else(|| {
+        Status::internal(format!("request ended within a message prefix, after {} of {PREFIX} bytes", chunks.len()))
+    })?;
+    if chunks.len() < length {
+        return Err(Status::internal(format!(
+            "request ended within its message, after {} of {length} bytes",
+            chunks.len()
+        )));
+    }
+    let message = chunks.take(length);
+    if flag == 0 {
+        return Ok(message);
+    }
+    match headers.get("grpc-encoding").map(HeaderValue::as_bytes) {
+        None | Some(b"identity") => {
+            Err(Status::internal("message is marked as compressed, but grpc-encoding is not set"))
+        }
+        Some(encoding) => compression::decompress(&String::from_utf8_lossy(encoding), &message, limit),
+    }
+}
+
+/// What was received: nearly always one chunk, which is then passed on without a copy.
+#[derive(Default)]
+struct Chunks {
+    first: Bytes,
+    more: BytesMut,
+}
+
+impl Chunks {
+    fn len(&self) -> usize {
+        self.first.len() + self.more.len()
+    }
+
+    fn push(&mut self, data: Bytes) {
+        if self.len() == 0 {
+            self.first = data;
+        } else {
+            self.more.extend_from_slice(&data);
+        }
+    }
+
+    /// The first `count` bytes, which must be there.
+    fn take(&mut self, count: usize) -> Bytes {
+        if count <= self.first.len() {
+            return self.first.split_to(count);
+        }
+        let mut joined = BytesMut::with_capacity(self.len());
+        joined.extend_from_slice(&self.first);
+        joined.extend_from_slice(&self.more);
+        let mut joined = joined.freeze();
+        self.more.clear();
+        let taken = joined.split_to(count);
+        self.first = joined;
+        taken
+    }
+}
+
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+fn success(frame: Frame) -> Response<Body> {
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert(STATUS, HeaderValue::from_static("0"));
+    let mut response = Response::new(Body::unary(frame.0, trailers));
+    response.headers_mut().insert(CONTENT_TYPE, GRPC);
+    response
+}
+
+/// An answer of headers only.
+fn failure(code: StatusCode, status: &Status) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, GRPC);
+    if status.code() == Code::Unimplemented {
+        headers.insert("grpc-accept-encoding", HeaderValue::from_static(ACCEPTED));
+    }
+    if status.add_header(headers).is_err() {
+        // Metadata of ours that is no header: never the client's fault.
+        headers.insert(STATUS, HeaderValue::from_static("13"));
+    }
+    response
+}

@@ -1,0 +1,166 @@
+//! `grpc.health.v1`, on both processes. The service trait is the one that tonic-health generates; its stock implementation
+//! reports "" as SERVING from the start, fails a Watch of an unknown name and repeats equal states.
+//!
+//! Semantics: `reliability.md` section 5. `""` equals `readiness`. `liveness` depends on nothing but this process. A name
+//! that was never known is NOT_FOUND for Check and SERVICE_UNKNOWN for Watch, which stays open and tells when it appears.
+
+use std::{collections::BTreeMap, pin::Pin, sync::Arc, time::Duration};
+
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse,
+    health_check_response::ServingStatus,
+    health_server::{Health, HealthServer},
+};
+
+use crate::shutdown::{Phase, Phases};
+
+/// Names of the whole process, all of them readiness.
+const READINESS: [&str; 2] = ["", "readiness"];
+/// Streams of Watch at the same time.
+const MAX_WATCHES: usize = 1000;
+/// Bytes of a service name.
+const MAX_NAME: usize = 256;
+/// A flapping service is told at most so often.
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What is serving. Cheap to clone; every clone sees the same.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    states: watch::Sender<BTreeMap<String, bool>>,
+    phases: Phases,
+}
+
+impl Registry {
+    /// `liveness` is SERVING from now on; readiness, `startup` and `own`, the names that share readiness (such as the
+    /// service that the process is there for), are not until [`Registry::set_ready`].
+    pub fn new(own: &[&str], phases: &Phases) -> Self {
+        let names = READINESS.iter().chain(&["startup"]).chain(own);
+        let mut states: BTreeMap<String, bool> = names.map(|name| ((*name).to_owned(), false)).collect();
+        states.insert("liveness".into(), true);
+        Self { states: watch::Sender::new(states), phases: phases.clone() }
+    }
+
+    /// Sets one name; it becomes known by that.
+    pub fn set(&self, name: &str, serving: bool) {
+        self.states.send_if_modified(|states| states.insert(name.to_owned(), serving) != Some(serving));
+    }
+
+    /// Sets readiness and `own`, the names that share it. `startup` becomes SERVING with the first readiness and stays.
+    pub fn set_ready(&self, own: &[&str], ready: bool) {
+        self.states.send_if_modified(|states| {
+            let mut changed = false;
+            for name in READINESS.iter().chain(own) {
+                changed |= states.insert((*name).to_owned(), ready) != Some(ready);
+            }
+            if ready {
+                changed |= states.insert("startup".into(), true) != Some(true);
+            }
+            changed
+        });
+    }
+
+    /// Forgets a name: Check says NOT_FOUND, an open Watch SERVICE_UNKNOWN.
+    pub fn remove(&self, name: &str) {
+        self.states.send_if_modified(|states| states.remove(name).is_some());
+    }
+
+    /// Whether `name` is serving now; absent when it is not known. While draining nothing is but `liveness` and `startup`.
+    pub fn serving(&self, name: &str) -> Option<bool> {
+        let serving = *self.states.borrow().get(name)?;
+        Some(serving && (self.phases.now() < Phase::Draining || matches!(name, "liveness" | "startup")))
+    }
+
+    /// Every name that is known, for the log: a probe with a typo is a restart loop.
+    pub fn names(&self) -> Vec<String> {
+        self.states.borrow().keys().cloned().collect()
+    }
+
+    /// The gRPC service.
+    pub fn service(&self) -> HealthServer<Service> {
+        HealthServer::new(Service { registry: self.clone(), watches: Arc::new(Semaphore::new(MAX_WATCHES)) })
+    }
+}
+
+/// The gRPC service of a [`Registry`].
+#[derive(Debug)]
+pub struct Service {
+    registry: Registry,
+    watches: Arc<Semaphore>,
+}
+
+fn checked(request: Request<HealthCheckRequest>) -> Result<String, Status> {
+    let name = request.into_inner().service;
+    if name.len() > MAX_NAME {
+        let text = format!("service name too long: limit {MAX_NAME} bytes, got {}", name.len());
+        return Err(Status::invalid_argument(text));
+    }
+    Ok(name)
+}
+
+fn response(serving: Option<bool>) -> HealthCheckResponse {
+    let status = match serving {
+        Some(true) => ServingStatus::Serving,
+        Some(false) => ServingStatus::NotServing,
+        None => ServingStatus::ServiceUnknown,
+    };
+    HealthCheckResponse { status: status.into() }
+}
+
+#[tonic::async_trait]
+impl Health for Service {
+    async fn check(&self, request: Request<HealthCheckRequest>) -> Result<Response<HealthCheckResponse>, Status> {
+        let name = checked(request)?;
+        match self.registry.serving(&name) {
+            None => Err(Status::not_found(format!("unknown service '{}'", name.escape_debug()))),
+            known => Ok(Response::new(response(known))),
+        }
+    }
+
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
+
+    async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let name = checked(request)?;
+        let permit = self
+            .watches
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| Status::resource_exhausted(format!("too many watches: limit {MAX_WATCHES}")))?;
+        let (send, receive) = mpsc::channel(1);
+        let registry = self.registry.clone();
+        tokio::spawn(async move {
+            let _permit = permit;
+            let mut states = registry.states.subscribe();
+            let mut told = None;
+            loop {
+                states.mark_unchanged();
+                let now = registry.serving(&name);
+                if told != Some(now) {
+                    if send.send(Ok(response(now))).await.is_err() {
+                        return;
+                    }
+                    told = Some(now);
+                    tokio::select! {
+                        () = tokio::time::sleep(WATCH_INTERVAL) => {}
+                        () = send.closed() => return,
+                        () = registry.phases.reached(Phase::Closing) => {}
+                    }
+                }
+                let draining = registry.phases.now() >= Phase::Draining;
+                tokio::select! {
+                    changed = states.changed() => if changed.is_err() { return },
+                    () = registry.phases.reached(Phase::Draining), if !draining => {}
+                    () = registry.phases.reached(Phase::Closing), if draining => {
+                        // An error means that the caller has gone, too.
+                        drop(send.send(Err(Status::unavailable("shutting down"))).await);
+                        return;
+                    }
+                    () = send.closed() => return,
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receive))))
+    }
+}

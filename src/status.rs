@@ -1,0 +1,98 @@
+//! The one mapping from our errors to gRPC codes. The client sees the outer text; a log sees the whole chain, once.
+//!
+//! A contradiction within the request is INVALID_ARGUMENT, an unknown name NOT_FOUND, something known that may not serve now
+//! UNAVAILABLE, size RESOURCE_EXHAUSTED, bytes that are no message INTERNAL (as every gRPC library does).
+
+use std::{error::Error, fmt};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
+
+use crate::encode::{Refused, RequestError};
+
+impl From<RequestError> for Status {
+    fn from(error: RequestError) -> Self {
+        let text = error.to_string();
+        match &error {
+            RequestError::Undecodable(source) => Self::internal(format!("{text}: {source}")),
+            RequestError::UnknownModel(_) | RequestError::UnknownVersion { .. } => Self::not_found(text),
+            RequestError::NotReady { .. } => Self::unavailable(text),
+            RequestError::TooManyRows { .. } => Self::resource_exhausted(text),
+            RequestError::Invalid(_) => Self::invalid_argument(text),
+            RequestError::Refused(refused) => {
+                Self::with_error_details(Code::InvalidArgument, text, violations(refused))
+            }
+        }
+    }
+}
+
+/// `google.rpc.BadRequest`: `rows[3].age`, "expected a number, got text 'abc'".
+fn violations(refused: &Refused) -> ErrorDetails {
+    ErrorDetails::with_bad_request(
+        refused
+            .violations
+            .iter()
+            .map(|violation| {
+                FieldViolation::new(
+                    format!("rows[{}].{}", violation.row, violation.feature),
+                    format!("expected {}, got {}", violation.expected, violation.got),
+                )
+            })
+            .collect::<Vec<_>>(),
+    )
+}
+
+/// Words for the `kind` label of the error counter: whose fault it is and what was wrong.
+pub fn kind(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "none",
+        Code::InvalidArgument | Code::OutOfRange | Code::FailedPrecondition => "invalid_request",
+        Code::NotFound => "unknown_model",
+        Code::ResourceExhausted => "too_large_or_busy",
+        Code::DeadlineExceeded => "deadline",
+        Code::Cancelled => "cancelled",
+        Code::Unavailable => "not_ready",
+        Code::PermissionDenied | Code::Unauthenticated => "not_allowed",
+        Code::Unimplemented => "unimplemented",
+        Code::Internal | Code::Unknown | Code::DataLoss | Code::Aborted | Code::AlreadyExists => "internal",
+    }
+}
+
+/// An error with all its causes, for the log: "outer: cause: cause of the cause".
+#[derive(Debug)]
+pub struct Chain<'a>(pub &'a (dyn Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(cause) = source {
+            write!(out, ": {cause}")?;
+            source = cause.source();
+        }
+        Ok(())
+    }
+}
+
+/// The name of a code as gRPC writes it: `OK`, `INVALID_ARGUMENT`.
+pub fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
