@@ -153,6 +153,8 @@ pub struct TapMetrics {
     pub dropped: Counter,
     /// Left out by sampling.
     pub sampled_out: Counter,
+    /// Queued, but the subscriber went before they were sent.
+    pub gone: Counter,
 }
 
 impl Metrics {
@@ -210,7 +212,12 @@ impl Metrics {
     pub fn tap(&self, subscriber: &str) -> TapMetrics {
         metrics::with_local_recorder(&*self.recorder, || {
             let of = |outcome: &'static str| counter!(TAP, "subscriber" => subscriber.to_owned(), "outcome" => outcome);
-            TapMetrics { queued: of("queued"), dropped: of("dropped_queue_full"), sampled_out: of("sampled_out") }
+            TapMetrics {
+                queued: of("queued"),
+                dropped: of("dropped_queue_full"),
+                sampled_out: of("sampled_out"),
+                gone: of("dropped_subscriber_gone"),
+            }
         })
     }
 

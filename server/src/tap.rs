@@ -151,6 +151,10 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.tap.change(|subscribers| subscribers.retain(|other| !Arc::ptr_eq(other, &self.subscriber)));
+        self.queue.close();
+        while self.queue.try_recv().is_ok() {
+            self.subscriber.metrics.gone.increment(1);
+        }
     }
 }
 

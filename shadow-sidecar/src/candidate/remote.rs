@@ -1,0 +1,209 @@
+//! A candidate on a server of the Open Inference Protocol. Requests go there as they came, under the candidate's name;
+//! rows become tensors by the primary's schema.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context;
+use model::{Kind, Schema};
+use tonic::{
+    Status,
+    metadata::MetadataValue,
+    transport::{Channel, Endpoint},
+};
+use understudy::{
+    inference::{
+        InferTensorContents, ModelInferRequest, ModelMetadataRequest,
+        grpc_inference_service_client::GrpcInferenceServiceClient, model_infer_request::InferInputTensor,
+    },
+    v1::{PredictRequest, Row, value},
+};
+
+use super::Request;
+use crate::{
+    answers,
+    compare::{Answer, Role},
+    rehearsal::Epoch,
+};
+
+/// Between two attempts to learn the version.
+const RETRY: Duration = Duration::from_secs(1);
+/// Bytes of an answer.
+const MAX_ANSWER: usize = 64 << 20;
+
+/// The server.
+#[derive(Debug)]
+pub struct Server {
+    client: GrpcInferenceServiceClient<Channel>,
+    timeout: Duration,
+    /// As it was configured; empty: the newest.
+    asked_version: String,
+    /// Name and version: both may be learned later.
+    identity: Mutex<(String, String)>,
+    /// The primary's schema, parsed once for each that was seen last.
+    schema: Mutex<Option<(bytes::Bytes, std::sync::Arc<Schema>)>>,
+}
+
+impl Server {
+    pub(super) fn new(url: &str, name: Option<String>, version: &str, timeout: Duration) -> anyhow::Result<Self> {
+        let channel = Endpoint::from_shared(url.to_owned())
+            .with_context(|| format!("candidate: {url}"))?
+            .connect_timeout(timeout)
+            .http2_keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_while_idle(true)
+            .connect_lazy();
+        Ok(Self {
+            client: GrpcInferenceServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER),
+            timeout,
+            asked_version: version.to_owned(),
+            identity: Mutex::new((name.unwrap_or_default(), version.to_owned())),
+            schema: Mutex::default(),
+        })
+    }
+
+    pub(super) fn identity(&self) -> (String, String) {
+        self.identity.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Learns name and version, however long it takes.
+    pub(super) async fn resolve(&self, primary: &str) {
+        let name = {
+            let mut identity = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
+            if identity.0.is_empty() {
+                primary.clone_into(&mut identity.0);
+            }
+            identity.0.clone()
+        };
+        loop {
+            let mut request =
+                tonic::Request::new(ModelMetadataRequest { name: name.clone(), version: self.asked_version.clone() });
+            request.set_timeout(self.timeout);
+            match self.client.clone().model_metadata(request).await {
+                Ok(response) => {
+                    // Numbers in order; other servers may call their versions what they like.
+                    let versions = response.into_inner().versions;
+                    let newest = versions.into_iter().max_by_key(|version| version.parse::<u64>().unwrap_or(0));
+                    let version = if self.asked_version.is_empty() { newest } else { None };
+                    if let Some(version) = version {
+                        self.identity.lock().unwrap_or_else(PoisonError::into_inner).1 = version;
+                    }
+                    return;
+                }
+                Err(status) => {
+                    tracing::warn!(code = ?status.code(), message = status.message(), "the candidate's version is not known yet");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    pub(super) async fn answer(&self, request: Request, epoch: &Epoch, out: &mut Answer) -> Result<(), Status> {
+        let mut request = match request {
+            Request::Tensors(request) => request,
+            Request::Rows(request) => to_tensors(&request, &*self.schema_of(epoch)?),
+        };
+        request.model_name.clone_from(&epoch.candidate.0);
+        request.model_version.clone_from(&self.asked_version);
+        // All outputs: what the client did not ask for can still be compared.
+        request.outputs.clear();
+        let mut request = tonic::Request::new(request);
+        request.set_timeout(self.timeout);
+        // So that whoever sees it there neither bills nor mirrors it again.
+        request.metadata_mut().insert("x-shadow", MetadataValue::from_static("1"));
+        let response = self.client.clone().model_infer(request).await?.into_inner();
+        let expected = &epoch.candidate.1;
+        if !response.model_version.is_empty() && !expected.is_empty() && response.model_version != *expected {
+            // Kept for the next epoch; counts of two versions never pool.
+            self.identity.lock().unwrap_or_else(PoisonError::into_inner).1.clone_from(&response.model_version);
+            return Err(Status::aborted(format!("version {} answered, expected {expected}", response.model_version)));
+        }
+        answers::read_tensors(&response, &epoch.comparator, Role::Candidate, out)
+            .map_err(|error| Status::data_loss(error.to_string()))
+    }
+
+    fn schema_of(&self, epoch: &Epoch) -> Result<std::sync::Arc<Schema>, Status> {
+        let json = &epoch.primary.schema_json;
+        let mut cached = self.schema.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, schema)) = &*cached
+            && known == json
+        {
+            return Ok(schema.clone());
+        }
+        let schema = Schema::parse(json)
+            .map_err(|error| Status::failed_precondition(format!("the primary's schema can't be read: {error}")))?;
+        let schema = std::sync::Arc::new(schema);
+        *cached = Some((json.clone(), schema.clone()));
+        Ok(schema)
+    }
+}
+
+/// One typed tensor [N] for each feature that any row has. A number that is missing in some rows travels as NaN, a text
+/// as the empty text; a feature that no row has is left out.
+fn to_tensors(request: &PredictRequest, schema: &Schema) -> ModelInferRequest {
+    let rows = &request.rows;
+    let shape = vec![rows.len() as i64];
+    let inputs = schema.features().iter().filter_map(|feature| {
+        let of = |row: &Row| row.values.get(feature.name()).and_then(|value| value.kind.clone());
+        let values: Vec<Option<value::Kind>> = rows.iter().map(of).collect();
+        let present = |kind: &Option<value::Kind>| !matches!(kind, None | Some(value::Kind::Null(_)));
+        if !values.iter().any(present) {
+            return None;
+        }
+        let complete = values.iter().all(present);
+        let (datatype, contents) = tensor(feature.kind(), &values, complete);
+        Some(InferInputTensor {
+            name: feature.name().into(),
+            datatype: datatype.into(),
+            shape: shape.clone(),
+            parameters: HashMap::new(),
+            contents: Some(contents),
+        })
+    });
+    ModelInferRequest { inputs: inputs.collect(), ..ModelInferRequest::default() }
+}
+
+fn tensor(kind: Kind, values: &[Option<value::Kind>], complete: bool) -> (&'static str, InferTensorContents) {
+    let mut contents = InferTensorContents::default();
+    let integers = || values.iter().all(|value| matches!(value, Some(value::Kind::Integer(_))));
+    let datatype = match kind {
+        Kind::Int if complete && integers() => {
+            contents.int64_contents = values.iter().map(|value| number(value.as_ref()) as i64).collect();
+            "INT64"
+        }
+        Kind::Int | Kind::Float => {
+            contents.fp64_contents = values.iter().map(|value| number(value.as_ref())).collect();
+            "FP64"
+        }
+        Kind::Bool if complete => {
+            contents.bool_contents = values.iter().map(|value| number(value.as_ref()) != 0.0).collect();
+            "BOOL"
+        }
+        Kind::Bool | Kind::Category | Kind::Text => {
+            contents.bytes_contents = values.iter().map(|value| text(value.as_ref()).into()).collect();
+            "BYTES"
+        }
+    };
+    (datatype, contents)
+}
+
+fn number(value: Option<&value::Kind>) -> f64 {
+    match value {
+        Some(value::Kind::Number(number)) => *number,
+        Some(value::Kind::Integer(integer)) => *integer as f64,
+        Some(value::Kind::Boolean(flag)) => f64::from(u8::from(*flag)),
+        None | Some(value::Kind::Null(_) | value::Kind::Text(_)) => f64::NAN,
+    }
+}
+
+fn text(value: Option<&value::Kind>) -> String {
+    match value {
+        Some(value::Kind::Text(text)) => text.clone(),
+        Some(value::Kind::Number(number)) => number.to_string(),
+        Some(value::Kind::Integer(integer)) => integer.to_string(),
+        Some(value::Kind::Boolean(flag)) => flag.to_string(),
+        None | Some(value::Kind::Null(_)) => String::new(),
+    }
+}

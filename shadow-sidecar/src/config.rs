@@ -1,0 +1,268 @@
+//! What can be set, raw ([`Settings`]) and validated ([`Config`]).
+
+use std::{num::NonZero, path::PathBuf, thread, time::Duration};
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use understudy::{
+    edge::{Address, Limits},
+    settings::Problems,
+    telemetry::LogFormat,
+};
+
+use crate::{compare::Tolerance, verdict::Gates};
+
+/// Raw settings: each is a flag, an environment variable and a TOML key of the same name.
+#[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Settings {
+    /// The server whose tap is followed: http://HOST:PORT or unix:PATH [default: http://127.0.0.1:8001]
+    #[arg(long, env = "SHADOW_PRIMARY", value_name = "URL")]
+    pub primary: Option<String>,
+    /// Which of its models; not needed when it serves one only
+    #[arg(long, env = "SHADOW_PRIMARY_MODEL", value_name = "NAME")]
+    pub primary_model: Option<String>,
+    /// Who rehearses: a package (directory), or a server of the Open Inference Protocol (http://HOST:PORT)
+    #[arg(long, env = "SHADOW_CANDIDATE", value_name = "DIR|URL")]
+    pub candidate: Option<String>,
+    /// The candidate's name on its server [default: as the primary's]
+    #[arg(long, env = "SHADOW_CANDIDATE_MODEL", value_name = "NAME")]
+    pub candidate_model: Option<String>,
+    /// The candidate's version on its server [default: its newest]
+    #[arg(long, env = "SHADOW_CANDIDATE_VERSION", value_name = "VERSION")]
+    pub candidate_version: Option<String>,
+    /// Where gRPC is served [default: 0.0.0.0:8011]
+    #[arg(long, env = "SHADOW_GRPC_LISTEN", value_name = "IP:PORT")]
+    pub grpc_listen: Option<String>,
+    /// Where /metrics, /healthz and /livez are served over HTTP [default: 0.0.0.0:8012]
+    #[arg(long, env = "SHADOW_ADMIN_LISTEN", value_name = "IP:PORT")]
+    pub admin_listen: Option<String>,
+    /// The share of exchanges to compare, above 0 and at most 1 [default: 1]
+    #[arg(long, env = "SHADOW_SAMPLE_RATE", value_name = "SHARE")]
+    pub sample_rate: Option<f64>,
+    /// The agreement that a promotion must prove [default: 0.99]
+    #[arg(long, env = "SHADOW_GATE", value_name = "SHARE")]
+    pub gate: Option<f64>,
+    /// Proven agreement below this is a rejection [default: the gate]
+    #[arg(long, env = "SHADOW_ABORT", value_name = "SHARE")]
+    pub abort: Option<f64>,
+    /// The chance of a wrong verdict that is accepted [default: 0.05]
+    #[arg(long, env = "SHADOW_ALPHA", value_name = "SHARE")]
+    pub alpha: Option<f64>,
+    /// Rows to compare before a promotion [default: 1000]
+    #[arg(long, env = "SHADOW_MIN_PAIRS", value_name = "N")]
+    pub min_pairs: Option<u64>,
+    /// Time before a promotion, so that the usual mix of traffic is seen [default: 1h]
+    #[arg(long, env = "SHADOW_MIN_DURATION", value_name = "DURATION")]
+    pub min_duration: Option<String>,
+    /// Below this share of compared rows, those that are missing count as disagreements [default: 0.95]
+    #[arg(long, env = "SHADOW_MIN_COVERAGE", value_name = "SHARE")]
+    pub min_coverage: Option<f64>,
+    /// The share of exchanges on which the candidate may fail [default: 0.01]
+    #[arg(long, env = "SHADOW_MAX_ERROR_RATE", value_name = "SHARE")]
+    pub max_error_rate: Option<f64>,
+    /// Values agree when |candidate - primary| <= absolute + relative * |primary| [default: 1e-9]
+    #[arg(long, env = "SHADOW_TOLERANCE_ABSOLUTE", value_name = "X")]
+    pub tolerance_absolute: Option<f64>,
+    /// See tolerance-absolute [default: 0.01]
+    #[arg(long, env = "SHADOW_TOLERANCE_RELATIVE", value_name = "X")]
+    pub tolerance_relative: Option<f64>,
+    /// Exchanges that may wait for the candidate; more are dropped and counted [default: 4096]
+    #[arg(long, env = "SHADOW_QUEUE", value_name = "N")]
+    pub queue: Option<usize>,
+    /// Bytes that may wait for the candidate [default: 33554432]
+    #[arg(long, env = "SHADOW_QUEUE_BYTES", value_name = "BYTES")]
+    pub queue_bytes: Option<usize>,
+    /// Exchanges at the same time with the candidate [default: 64 for a server, one for each core in process]
+    #[arg(long, env = "SHADOW_CONCURRENCY", value_name = "N")]
+    pub concurrency: Option<usize>,
+    /// How long the candidate may take for one exchange; it is never asked twice [default: 2s]
+    #[arg(long, env = "SHADOW_CANDIDATE_TIMEOUT", value_name = "DURATION")]
+    pub candidate_timeout: Option<String>,
+    /// An OpenTelemetry collector that speaks gRPC [default: $OTEL_EXPORTER_OTLP_ENDPOINT; none without it]
+    #[arg(long, env = "SHADOW_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+    /// How often metrics are sent to it [default: 10s]
+    #[arg(long, env = "SHADOW_OTLP_INTERVAL", value_name = "DURATION")]
+    pub otlp_interval: Option<String>,
+    /// After a signal: how long health says NOT_SERVING before the end [default: 0s]
+    #[arg(long, env = "SHADOW_DRAIN_DELAY", value_name = "DURATION")]
+    pub drain_delay: Option<String>,
+    /// Then: how long calls and comparisons in flight may take [default: 5s]
+    #[arg(long, env = "SHADOW_DRAIN_TIMEOUT", value_name = "DURATION")]
+    pub drain_timeout: Option<String>,
+    /// When listening, the addresses are written here as JSON: for scripts that asked for port 0
+    #[arg(long, env = "SHADOW_PORTS_FILE", value_name = "FILE")]
+    pub ports_file: Option<PathBuf>,
+    /// What is logged: a level, or levels by module [default: info]
+    #[arg(long, env = "SHADOW_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+    /// "json" or "text" [default: json]
+    #[arg(long, env = "SHADOW_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+/// Who rehearses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CandidateSource {
+    /// In this process.
+    Package(PathBuf),
+    /// A server of the Open Inference Protocol.
+    Server {
+        /// `http://HOST:PORT`.
+        url: String,
+        /// Its name there; absent: as the primary's.
+        model: Option<String>,
+        /// Its version there; empty: the newest.
+        version: String,
+    },
+}
+
+/// A configuration that can't be wrong.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `http://HOST:PORT` or `unix:PATH`.
+    pub primary: String,
+    /// Which of its models.
+    pub primary_model: Option<String>,
+    /// Who rehearses.
+    pub candidate: CandidateSource,
+    /// Where gRPC is served.
+    pub grpc_listen: Address,
+    /// Where metrics and health are served over HTTP.
+    pub admin_listen: Address,
+    /// The share of exchanges to compare.
+    pub sample_rate: f64,
+    /// What a verdict must prove.
+    pub gates: Gates,
+    /// When values agree.
+    pub tolerance: Tolerance,
+    /// Exchanges that may wait.
+    pub queue: usize,
+    /// Bytes that may wait.
+    pub queue_bytes: usize,
+    /// Exchanges at the same time with the candidate.
+    pub concurrency: usize,
+    /// For one exchange.
+    pub candidate_timeout: Duration,
+    /// A collector; absent: as the standard variables say.
+    pub otlp_endpoint: Option<String>,
+    /// Between two exports; absent: as the standard variables say.
+    pub otlp_interval: Option<Duration>,
+    /// Of the listener.
+    pub limits: Limits,
+    /// Between NOT_SERVING and the end of accepting.
+    pub drain_delay: Duration,
+    /// Where the addresses are written.
+    pub ports_file: Option<PathBuf>,
+    /// What is logged.
+    pub log: String,
+    /// How.
+    pub log_format: LogFormat,
+}
+
+impl Settings {
+    /// Validates everything and reports every problem.
+    ///
+    /// # Errors
+    /// All that is wrong.
+    pub fn validate(self) -> Result<Config, Problems> {
+        let mut problems = Problems::default();
+        let p = &mut problems;
+        let address = |p: &mut Problems, name: &str, text: Option<String>, default: &str| {
+            text.as_deref().unwrap_or(default).parse().unwrap_or_else(|error| {
+                p.add(name, error);
+                Address::Unix(PathBuf::new())
+            })
+        };
+        let url = |p: &mut Problems, name: &str, text: &str| {
+            let known = ["http://", "unix:"].iter().any(|scheme| text.starts_with(scheme));
+            if !known || tonic::transport::Endpoint::from_shared(text.to_owned()).is_err() {
+                p.add(name, format_args!("expected http://HOST:PORT or unix:PATH, got {text:?}"));
+            }
+        };
+        let primary = self.primary.unwrap_or_else(|| "http://127.0.0.1:8001".into());
+        url(p, "primary", &primary);
+        let candidate = match self.candidate {
+            None => {
+                p.add("candidate", "expected a directory or http://HOST:PORT, got nothing");
+                CandidateSource::Package(PathBuf::new())
+            }
+            Some(text) if text.contains("://") || text.starts_with("unix:") => {
+                url(p, "candidate", &text);
+                CandidateSource::Server {
+                    url: text,
+                    model: self.candidate_model.clone(),
+                    version: self.candidate_version.clone().unwrap_or_default(),
+                }
+            }
+            Some(text) => {
+                for (name, value) in
+                    [("candidate-model", &self.candidate_model), ("candidate-version", &self.candidate_version)]
+                {
+                    if value.is_some() {
+                        p.add(name, "only for a candidate on a server; a package says its own");
+                    }
+                }
+                CandidateSource::Package(text.into())
+            }
+        };
+        if let Some(endpoint) = &self.otlp_endpoint {
+            url(p, "otlp-endpoint", endpoint);
+        }
+        let default = Gates::default();
+        let gates = Gates {
+            gate: self.gate.unwrap_or(default.gate),
+            abort: self.abort,
+            alpha: self.alpha.unwrap_or(default.alpha),
+            min_pairs: self.min_pairs.unwrap_or(default.min_pairs),
+            min_duration: p.duration("min-duration", self.min_duration.as_deref(), default.min_duration),
+            min_coverage: self.min_coverage.unwrap_or(default.min_coverage),
+            max_error_rate: self.max_error_rate.unwrap_or(default.max_error_rate),
+            prior: default.prior,
+        };
+        for problem in gates.problems() {
+            p.add("gates", problem);
+        }
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        let concurrency = if matches!(candidate, CandidateSource::Package(_)) { cores } else { 64 };
+        let config = Config {
+            primary,
+            primary_model: self.primary_model,
+            candidate,
+            grpc_listen: address(p, "grpc-listen", self.grpc_listen, "0.0.0.0:8011"),
+            admin_listen: address(p, "admin-listen", self.admin_listen, "0.0.0.0:8012"),
+            sample_rate: p.number("sample-rate", self.sample_rate, 1.0, f64::MIN_POSITIVE..=1.0),
+            gates,
+            tolerance: Tolerance {
+                absolute: p.number("tolerance-absolute", self.tolerance_absolute, 1e-9, 0.0..=f64::MAX),
+                relative: p.number("tolerance-relative", self.tolerance_relative, 0.01, 0.0..=f64::MAX),
+            },
+            queue: p.number("queue", self.queue, 4096, 1..=1 << 20),
+            queue_bytes: p.number("queue-bytes", self.queue_bytes, 32 << 20, 1..=1 << 40),
+            concurrency: p.number("concurrency", self.concurrency, concurrency, 1..=4096),
+            candidate_timeout: p.duration(
+                "candidate-timeout",
+                self.candidate_timeout.as_deref(),
+                Duration::from_secs(2),
+            ),
+            otlp_endpoint: self.otlp_endpoint,
+            otlp_interval: self
+                .otlp_interval
+                .as_deref()
+                .map(|text| p.duration("otlp-interval", Some(text), Duration::from_secs(10))),
+            limits: Limits {
+                grace: p.duration("drain-timeout", self.drain_timeout.as_deref(), Duration::from_secs(5)),
+                ..Limits::default()
+            },
+            drain_delay: p.duration("drain-delay", self.drain_delay.as_deref(), Duration::ZERO),
+            ports_file: self.ports_file,
+            log: self.log.unwrap_or_else(|| "info".into()),
+            log_format: p.take("log-format", self.log_format.as_deref().unwrap_or("json").parse()),
+        };
+        if let Err(error) = understudy::telemetry::filter(&config.log) {
+            problems.add("log", error);
+        }
+        problems.into_result(config)
+    }
+}

@@ -1,0 +1,150 @@
+//! The sidecar's instruments for Prometheus: the rehearsal's counters, published at every tick, and the process's own.
+//! The same names as over OTLP ([`crate::otlp`]), in Prometheus's spelling.
+
+use std::fmt;
+
+use metrics::{
+    Counter, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+use metrics_exporter_prometheus::{BuildError, PrometheusHandle, PrometheusRecorder};
+use tonic::Code;
+use understudy::{status, telemetry};
+
+use crate::{
+    compare::RowOutcome,
+    rehearsal::Epoch,
+    tally::{DropReason, Latency, Tally},
+    verdict::{Judgement, Verdict},
+};
+
+const EXCHANGES: &str = "shadow_exchanges_total";
+const COMPARED: &str = "shadow_compared_total";
+const AGREED: &str = "shadow_agreed_total";
+const FLIPS: &str = "shadow_flips_total";
+const UNMATCHED: &str = "shadow_unmatched_total";
+const CANDIDATE_ERRORS: &str = "shadow_candidate_errors_total";
+const LOWER: &str = "shadow_agreement_lower";
+const UPPER: &str = "shadow_agreement_upper";
+const LOG_E: &str = "shadow_agreement_log_e";
+const COVERAGE: &str = "shadow_coverage";
+const VERDICT: &str = "shadow_verdict";
+const IN_FLIGHT: &str = "shadow_in_flight";
+const SCORE_DELTA: &str = "shadow_score_delta";
+const LATENCY: &str = "shadow_latency_seconds";
+const OTLP_EXPORTS: &str = "shadow_otlp_exports_total";
+
+const DELTA_BUCKETS: [f64; 12] = [-0.5, -0.2, -0.1, -0.05, -0.01, -0.001, 0.001, 0.01, 0.05, 0.1, 0.2, 0.5];
+
+/// All instruments of one sidecar.
+pub struct Metrics {
+    recorder: PrometheusRecorder,
+    score_delta: Histogram,
+    primary_latency: Histogram,
+    candidate_latency: Histogram,
+    /// Exports to the collector that arrived, and that did not.
+    pub otlp: [Counter; 2],
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// Registers everything.
+    ///
+    /// # Errors
+    /// The recorder can't be built; see [`telemetry::recorder`].
+    pub fn new() -> Result<Self, BuildError> {
+        let recorder = telemetry::recorder(&[(SCORE_DELTA, &DELTA_BUCKETS), (LATENCY, &telemetry::LATENCY_BUCKETS)])?;
+        let (score_delta, primary_latency, candidate_latency, otlp) = metrics::with_local_recorder(&recorder, || {
+            describe();
+            (
+                histogram!(SCORE_DELTA),
+                histogram!(LATENCY, "role" => "primary"),
+                histogram!(LATENCY, "role" => "candidate"),
+                ["sent", "failed"].map(|outcome| counter!(OTLP_EXPORTS, "outcome" => outcome)),
+            )
+        });
+        Ok(Self { recorder, score_delta, primary_latency, candidate_latency, otlp })
+    }
+
+    /// One exchange was compared.
+    pub fn compared(&self, outcomes: &[RowOutcome], latency: Latency) {
+        for delta in outcomes.iter().filter_map(|outcome| outcome.delta) {
+            self.score_delta.record(delta);
+        }
+        self.primary_latency.record(latency.primary as f64 / 1e9);
+        self.candidate_latency.record(latency.candidate as f64 / 1e9);
+    }
+
+    /// Publishes the counters of `epoch` as they are.
+    pub fn publish(&self, epoch: &Epoch, tally: &Tally, judgement: &Judgement) {
+        let labels = [
+            ("model", epoch.primary.name.clone()),
+            ("primary_version", epoch.primary.version.clone()),
+            ("candidate", epoch.candidate.0.clone()),
+            ("candidate_version", epoch.candidate.1.clone()),
+            ("epoch", epoch.number.to_string()),
+        ];
+        let with = |more: &[(&'static str, String)]| -> Vec<(&'static str, String)> {
+            labels.iter().chain(more).cloned().collect()
+        };
+        metrics::with_local_recorder(&self.recorder, || {
+            counter!(EXCHANGES, &labels).absolute(tally.exchanges().offered());
+            counter!(COMPARED, &labels).absolute(tally.rows().compared());
+            counter!(AGREED, &labels).absolute(tally.agreed());
+            for reason in DropReason::ALL {
+                let count = tally.exchanges().dropped(reason);
+                if count > 0 {
+                    counter!(UNMATCHED, &with(&[("reason", reason.as_str().into())])).absolute(count);
+                }
+            }
+            for (code, count) in tally.exchanges().failed() {
+                let code = status::name(Code::from_i32(code as i32));
+                counter!(CANDIDATE_ERRORS, &with(&[("code", code.into())])).absolute(count);
+            }
+            for flip in tally.flips().iter() {
+                let pair = [("primary_class", flip.primary.into()), ("candidate_class", flip.candidate.into())];
+                counter!(FLIPS, &with(&pair)).absolute(flip.count);
+            }
+            let figures = &judgement.figures;
+            gauge!(LOWER, &labels).set(figures.lower);
+            gauge!(UPPER, &labels).set(figures.upper);
+            gauge!(LOG_E, &labels).set(figures.log_e);
+            gauge!(IN_FLIGHT, &labels).set(tally.exchanges().in_flight() as f64);
+            if let Some(coverage) = figures.coverage {
+                gauge!(COVERAGE, &labels).set(coverage);
+            }
+            gauge!(VERDICT, &labels).set(match judgement.verdict {
+                Verdict::Promote => 1.0,
+                Verdict::Undecided => 0.0,
+                Verdict::Reject => -1.0,
+            });
+        });
+    }
+
+    /// For `/metrics`.
+    pub fn handle(&self) -> PrometheusHandle {
+        self.recorder.handle()
+    }
+}
+
+fn describe() {
+    describe_counter!(EXCHANGES, "exchanges offered for comparison");
+    describe_counter!(COMPARED, "rows on which both models were compared");
+    describe_counter!(AGREED, "rows on which both models agreed");
+    describe_counter!(FLIPS, "rows by the primary's and the candidate's class");
+    describe_counter!(UNMATCHED, "exchanges that could not be compared, by reason");
+    describe_counter!(CANDIDATE_ERRORS, "exchanges on which the candidate failed, by gRPC code");
+    describe_gauge!(LOWER, "lower end of the confidence sequence for agreement; not to be aggregated");
+    describe_gauge!(UPPER, "upper end of the confidence sequence for agreement; not to be aggregated");
+    describe_gauge!(LOG_E, "evidence for agreement above the gate, natural logarithm; not to be aggregated");
+    describe_gauge!(COVERAGE, "share of what could have been compared that was");
+    describe_gauge!(VERDICT, "1 promote, 0 undecided, -1 reject");
+    describe_gauge!(IN_FLIGHT, "exchanges that wait for the candidate or are with it");
+    describe_histogram!(SCORE_DELTA, "candidate's score minus primary's");
+    describe_histogram!(LATENCY, Unit::Seconds, "of compared exchanges; the candidate's is not what clients would see");
+    describe_counter!(OTLP_EXPORTS, "exports to the collector, by outcome");
+}

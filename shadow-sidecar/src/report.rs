@@ -1,0 +1,137 @@
+//! The state of a rehearsal as the report that people and programs read.
+
+use std::collections::BTreeMap;
+
+use understudy::{status, v1};
+
+use crate::{
+    rehearsal::{Epoch, Rehearsal, unix_nanos},
+    stats::histogram::Histogram,
+    tally::{Conservation, DropReason, Tally},
+    verdict::{Figures, Judgement, Verdict, judge},
+};
+
+/// The report now. Before the primary is known it holds the candidate and the state of the intake.
+pub fn report(rehearsal: &Rehearsal) -> v1::Report {
+    let intake = rehearsal.intake().clone();
+    let intake = v1::Intake {
+        connected: intake.connected,
+        subscriptions: intake.subscriptions,
+        sampled_out: intake.sampled_out,
+        last_error: intake.last_error,
+    };
+    let empty = v1::Report {
+        verdict: v1::Verdict::Undecided.into(),
+        reasons: vec!["nothing is known of the primary yet".into()],
+        intake: Some(intake),
+        generated_unix_nanos: unix_nanos(),
+        ..v1::Report::default()
+    };
+    let Some(epoch) = rehearsal.epoch() else {
+        let (name, version) = rehearsal.candidate.identity();
+        let candidate = Some(v1::ModelVersion { name, version });
+        return v1::Report { epoch: Some(v1::Epoch { candidate, ..v1::Epoch::default() }), ..empty };
+    };
+    // A copy, so that comparisons need not wait for the bounds to be computed.
+    let tally = epoch.tally().clone();
+    let Judgement { verdict, reasons, pairs_needed, figures } =
+        judge(&tally, &rehearsal.gates, epoch.started.elapsed());
+    v1::Report {
+        epoch: Some(describe(rehearsal, &epoch)),
+        verdict: match verdict {
+            Verdict::Promote => v1::Verdict::Promote,
+            Verdict::Reject => v1::Verdict::Reject,
+            Verdict::Undecided => v1::Verdict::Undecided,
+        }
+        .into(),
+        reasons,
+        pairs_needed,
+        exchanges: Some(conservation(tally.exchanges())),
+        rows: Some(conservation(tally.rows())),
+        agreement: Some(agreement(rehearsal, &tally, &figures)),
+        flips: tally
+            .flips()
+            .iter()
+            .map(|flip| v1::Flip { primary: flip.primary.into(), candidate: flip.candidate.into(), count: flip.count })
+            .collect(),
+        score_delta: Some(score_delta(&tally)),
+        primary_latency: Some(latency(tally.primary_latency(), "server")),
+        candidate_latency: Some(latency(tally.candidate_latency(), rehearsal.candidate.observed_via())),
+        ..empty
+    }
+}
+
+/// The epoch of a report.
+pub fn describe(rehearsal: &Rehearsal, epoch: &Epoch) -> v1::Epoch {
+    let (name, version) = epoch.candidate.clone();
+    v1::Epoch {
+        number: epoch.number,
+        primary: Some(v1::ModelVersion { name: epoch.primary.name.clone(), version: epoch.primary.version.clone() }),
+        candidate: Some(v1::ModelVersion { name, version }),
+        task: epoch.primary.task.into(),
+        started_unix_nanos: epoch.started_unix_nanos,
+        manual_restarts: rehearsal.manual_restarts(),
+        comparator: epoch.comparator.describe(),
+    }
+}
+
+fn conservation(counts: &Conservation) -> v1::Conservation {
+    let dropped: BTreeMap<_, _> = DropReason::ALL
+        .into_iter()
+        .map(|reason| (reason.as_str().to_owned(), counts.dropped(reason)))
+        .filter(|(_, count)| *count > 0)
+        .collect();
+    let name = |code: u32| status::name(tonic::Code::from_i32(code as i32)).to_owned();
+    v1::Conservation {
+        offered: counts.offered(),
+        compared: counts.compared(),
+        dropped,
+        failed: counts.failed().map(|(code, count)| (name(code), count)).collect(),
+        in_flight: counts.in_flight(),
+        coverage: counts.coverage(),
+    }
+}
+
+fn agreement(rehearsal: &Rehearsal, tally: &Tally, figures: &Figures) -> v1::Agreement {
+    v1::Agreement {
+        compared: figures.compared,
+        agreed: figures.agreed,
+        rate: figures.rate,
+        lower: figures.lower,
+        upper: figures.upper,
+        alpha: rehearsal.gates.alpha,
+        gate: rehearsal.gates.gate,
+        log_e: figures.log_e,
+        log_e_abort: figures.log_e_abort,
+        one_sided_lower: figures.one_sided_lower,
+        worst_case_lower: figures.worst_case_lower,
+        worst_case_log_e: figures.worst_case_log_e,
+        accuracy_change_bound: figures.accuracy_change_bound,
+        nonfinite: tally.nonfinite(),
+        log_e_needed: figures.log_e_needed,
+    }
+}
+
+fn score_delta(tally: &Tally) -> v1::ScoreDelta {
+    let delta = tally.delta();
+    v1::ScoreDelta {
+        count: delta.count(),
+        mean: delta.mean().unwrap_or_default(),
+        mean_absolute: delta.mean_absolute().unwrap_or_default(),
+        max_absolute: delta.max_absolute(),
+        root_mean_square: delta.root_mean_square().unwrap_or_default(),
+    }
+}
+
+fn latency(histogram: &Histogram, observed_via: &str) -> v1::Latency {
+    let seconds = |duration: Option<std::time::Duration>| duration.unwrap_or_default().as_secs_f64();
+    v1::Latency {
+        observed_via: observed_via.into(),
+        count: histogram.count(),
+        mean: seconds(histogram.mean()),
+        p50: seconds(histogram.quantile(0.5)),
+        p95: seconds(histogram.quantile(0.95)),
+        p99: seconds(histogram.quantile(0.99)),
+        max: seconds(histogram.max()),
+    }
+}

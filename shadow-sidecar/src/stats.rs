@@ -1,0 +1,17 @@
+//! What can be said about a candidate from counts alone.
+//!
+//! Everything here is a plain struct or function: no clock, no IO, no randomness, so that a recorded stream replays to
+//! the same numbers. State is counters that add up across replicas; bounds are computed from counters and never
+//! averaged. The formulas and the papers behind them are named at each function.
+//!
+//! - [`agreement`]: how often two models agree, by bounds that stay valid however often they are looked at
+//! - [`mcnemar`]: which of two models is right more often, once the truth is known
+//! - [`histogram`]: latencies, as quantiles within one percent
+//! - [`moments`]: differences between scores
+//! - [`special`]: the beta and gamma functions under them
+
+pub mod agreement;
+pub mod histogram;
+pub mod mcnemar;
+pub mod moments;
+pub mod special;

@@ -1,0 +1,270 @@
+//! The state of one epoch: what was offered and what became of it, how often the models agreed, and by how much they
+//! differed.
+//!
+//! Every exchange that begins gets a [`Ticket`], and a ticket ends in exactly one of [`Tally::compared`],
+//! [`Tally::dropped`] and [`Tally::failed`]. Hence at every moment, for exchanges and for rows:
+//! offered = compared + sum(dropped) + sum(failed) + in flight.
+
+mod conservation;
+mod flips;
+
+pub use conservation::{Conservation, DropReason, End};
+pub use flips::{Flip, Flips, MAX_CLASSES};
+
+use crate::compare::RowOutcome;
+use crate::stats::agreement::{log_e_above, log_e_below};
+use crate::stats::{histogram::Histogram, moments::Moments};
+use crate::verdict::Gates;
+
+/// All counters of one epoch. They add up across replicas.
+#[derive(Debug, Clone)]
+pub struct Tally {
+    epoch: u64,
+    /// Why nothing more is counted, once nothing is.
+    closed: Option<DropReason>,
+    exchanges: Conservation,
+    rows: Conservation,
+    agreed: u64,
+    nonfinite: u64,
+    stale: u64,
+    flips: Flips,
+    delta: Moments,
+    primary_latency: Histogram,
+    candidate_latency: Histogram,
+    evidence: Option<Evidence>,
+}
+
+/// One exchange on its way to the candidate. It can't be copied, so it can't be counted twice; it must be handed back,
+/// or the exchange stays in flight for ever.
+#[derive(Debug)]
+#[must_use = "hand it back: Tally::compared, dropped or failed"]
+pub struct Ticket {
+    epoch: u64,
+    rows: u64,
+}
+
+impl Ticket {
+    /// The epoch in which the exchange began.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The rows it was begun with.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+}
+
+/// How long one exchange took, in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Latency {
+    /// The primary, as the tap tells it.
+    pub primary: u64,
+    /// The candidate, as measured here.
+    pub candidate: u64,
+}
+
+/// The largest evidence seen at any look, as natural logarithms; and what it was evidence about.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Evidence {
+    gates: Gates,
+    /// For "agreement > gate".
+    pub above: f64,
+    /// For "agreement < abort".
+    pub below: f64,
+}
+
+impl Tally {
+    /// An empty tally. `classes` are those of the comparator, empty when it is not a classification.
+    pub fn new(epoch: u64, classes: &[String]) -> Self {
+        Self {
+            epoch,
+            closed: None,
+            exchanges: Conservation::default(),
+            rows: Conservation::default(),
+            agreed: 0,
+            nonfinite: 0,
+            stale: 0,
+            flips: Flips::new(classes),
+            delta: Moments::default(),
+            primary_latency: Histogram::default(),
+            candidate_latency: Histogram::default(),
+            evidence: None,
+        }
+    }
+
+    /// An exchange is offered and goes to the candidate. After [`Self::close`] it is dropped at once.
+    pub fn begin(&mut self, rows: u64) -> Ticket {
+        if let Some(reason) = self.closed {
+            self.lost(reason, 1, rows);
+        } else {
+            self.exchanges.begin(1);
+            self.rows.begin(rows);
+        }
+        Ticket { epoch: self.epoch, rows }
+    }
+
+    /// The candidate answered and the answers were compared, row by row. Should there not be one outcome for each row,
+    /// the exchange is dropped as incomparable.
+    pub fn compared(&mut self, ticket: Ticket, outcomes: &[RowOutcome], latency: Latency) {
+        if outcomes.len() as u64 != ticket.rows {
+            return self.dropped(ticket, DropReason::Incomparable);
+        }
+        if !self.settle(ticket, End::Compared) {
+            return;
+        }
+        for outcome in outcomes {
+            self.agreed += u64::from(outcome.agreed);
+            self.nonfinite += u64::from(outcome.nonfinite);
+            self.flips.record(outcome.primary_class, outcome.candidate_class);
+            if let Some(delta) = outcome.delta {
+                self.delta.record(delta);
+            }
+        }
+        self.primary_latency.record(latency.primary);
+        self.candidate_latency.record(latency.candidate);
+    }
+
+    /// The exchange was lost on the way.
+    pub fn dropped(&mut self, ticket: Ticket, reason: DropReason) {
+        self.settle(ticket, End::Dropped(reason));
+    }
+
+    /// The candidate answered with an error: a gRPC code. OK and codes that don't exist count as UNKNOWN.
+    pub fn failed(&mut self, ticket: Ticket, code: u32) {
+        self.settle(ticket, End::Failed(code));
+    }
+
+    /// Exchanges that were lost before they arrived here, such as the server counted: offered and dropped at once. Where
+    /// the rows are not known they count as one each, lest they escape the worst case.
+    pub fn lost(&mut self, reason: DropReason, exchanges: u64, rows: u64) {
+        self.exchanges.lost(reason, exchanges);
+        self.rows.lost(reason, rows.max(exchanges));
+    }
+
+    /// Ends the epoch: what is in flight counts as dropped, and what comes back later is only counted as stale.
+    pub fn close(&mut self, reason: DropReason) {
+        self.closed.get_or_insert(reason);
+        self.exchanges.drop_in_flight(reason);
+        self.rows.drop_in_flight(reason);
+    }
+
+    /// Keeps the largest evidence so far. Call it at every tick, or after every exchange: more looks cost nothing and
+    /// lose nothing. Evidence about other gates is forgotten, because it says nothing about these.
+    pub fn look(&mut self, gates: &Gates) {
+        self.evidence = Some(self.evidence(gates));
+    }
+
+    /// The larger of what was seen at earlier looks, and now.
+    pub fn evidence(&self, gates: &Gates) -> Evidence {
+        let (n, s) = (self.rows.compared(), self.agreed);
+        let now = Evidence {
+            gates: *gates,
+            above: log_e_above(n, s, gates.gate, gates.prior),
+            below: log_e_below(n, s, gates.abort(), gates.prior),
+        };
+        match self.evidence.filter(|earlier| earlier.gates.same_question(gates)) {
+            Some(earlier) => {
+                Evidence { above: now.above.max(earlier.above), below: now.below.max(earlier.below), ..now }
+            }
+            None => now,
+        }
+    }
+
+    /// Adds another replica's counters of the same pair of versions under the same comparator; the result is as if one
+    /// had counted all. Refused (false) when the classes differ.
+    ///
+    /// The largest evidence is not taken over: the maximum over replicas is not evidence, it would multiply alpha by
+    /// their number. Look again after merging.
+    #[must_use = "false: nothing was added"]
+    pub fn merge(&mut self, other: &Self) -> bool {
+        if !self.flips.merge(&other.flips) {
+            return false;
+        }
+        self.exchanges.merge(&other.exchanges);
+        self.rows.merge(&other.rows);
+        self.agreed = self.agreed.saturating_add(other.agreed);
+        self.nonfinite = self.nonfinite.saturating_add(other.nonfinite);
+        self.stale = self.stale.saturating_add(other.stale);
+        self.delta.merge(&other.delta);
+        self.primary_latency.merge(&other.primary_latency);
+        self.candidate_latency.merge(&other.candidate_latency);
+        self.evidence = None;
+        true
+    }
+
+    /// Whether nothing was lost from sight, and nothing counted twice.
+    pub fn holds(&self) -> bool {
+        self.exchanges.holds() && self.rows.holds() && self.agreed <= self.rows.compared()
+    }
+
+    /// The number of the epoch.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Requests.
+    pub fn exchanges(&self) -> &Conservation {
+        &self.exchanges
+    }
+
+    /// Rows in them: what agreement is about.
+    pub fn rows(&self) -> &Conservation {
+        &self.rows
+    }
+
+    /// Rows that agreed, of `rows().compared()`.
+    pub fn agreed(&self) -> u64 {
+        self.agreed
+    }
+
+    /// Rows that did not agree because a score was NaN or infinite.
+    pub fn nonfinite(&self) -> u64 {
+        self.nonfinite
+    }
+
+    /// Exchanges that came back after their epoch had ended; they are counted nowhere else.
+    pub fn stale(&self) -> u64 {
+        self.stale
+    }
+
+    /// Classification: the primary's class by the candidate's.
+    pub fn flips(&self) -> &Flips {
+        &self.flips
+    }
+
+    /// Differences of scores, candidate minus primary.
+    pub fn delta(&self) -> &Moments {
+        &self.delta
+    }
+
+    /// Of compared exchanges.
+    pub fn primary_latency(&self) -> &Histogram {
+        &self.primary_latency
+    }
+
+    /// Of compared exchanges.
+    pub fn candidate_latency(&self) -> &Histogram {
+        &self.candidate_latency
+    }
+
+    /// False when the ticket belongs to another epoch, or to one that was closed.
+    #[expect(clippy::needless_pass_by_value, reason = "a ticket ends here")]
+    fn settle(&mut self, ticket: Ticket, end: End) -> bool {
+        let Ticket { epoch, rows } = ticket;
+        let ours = epoch == self.epoch
+            && self.closed.is_none()
+            && self.exchanges.in_flight() > 0
+            && self.rows.in_flight() >= rows;
+        if ours {
+            self.exchanges.settle(end, 1);
+            self.rows.settle(end, rows);
+        } else {
+            self.stale += 1;
+        }
+        ours
+    }
+}
+
+#[cfg(test)]
+mod tests;

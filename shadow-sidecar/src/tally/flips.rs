@@ -1,0 +1,80 @@
+//! Which classes turn into which.
+
+/// Classes with a counter of their own; the rest share one, so that memory stays below 34 kB.
+pub const MAX_CLASSES: usize = 64;
+
+/// The name of the shared counter, and of labels that a model should not know.
+const OTHER: &str = "other";
+
+/// Rows by the primary's class and the candidate's class.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flips {
+    /// Those with a counter of their own.
+    classes: Vec<String>,
+    /// Row-major, primary by candidate, `classes.len() + 1` each way: the last one is for all others.
+    counts: Vec<u64>,
+    /// How many classes there are. Differs between tallies that must not be added up.
+    total: usize,
+}
+
+/// Rows in which the primary's class is one and the candidate's another, or the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flip<'a> {
+    /// The primary's class.
+    pub primary: &'a str,
+    /// The candidate's class.
+    pub candidate: &'a str,
+    /// Rows.
+    pub count: u64,
+}
+
+impl Flips {
+    pub(super) fn new(classes: &[String]) -> Self {
+        let own: Vec<String> = classes.iter().take(MAX_CLASSES).cloned().collect();
+        let side = own.len() + 1;
+        // Without classes there is nothing to count.
+        let counts = if own.is_empty() { Vec::new() } else { vec![0; side * side] };
+        Self { classes: own, counts, total: classes.len() }
+    }
+
+    /// Every pair of classes that has occurred, in the order of the classes; equal pairs, too.
+    pub fn iter(&self) -> impl Iterator<Item = Flip<'_>> {
+        let side = self.side();
+        let pairs = self.counts.iter().enumerate().filter(|&(_, &count)| count > 0);
+        pairs.map(move |(index, &count)| Flip {
+            primary: self.name(index / side),
+            candidate: self.name(index % side),
+            count,
+        })
+    }
+
+    pub(super) fn record(&mut self, primary: Option<u32>, candidate: Option<u32>) {
+        let index = self.index(primary) * self.side() + self.index(candidate);
+        if let Some(count) = self.counts.get_mut(index) {
+            *count += 1;
+        }
+    }
+
+    /// False, and nothing added, when the classes differ.
+    pub(super) fn merge(&mut self, other: &Self) -> bool {
+        if self.classes != other.classes || self.total != other.total {
+            return false;
+        }
+        for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
+            *mine = mine.saturating_add(*theirs);
+        }
+        true
+    }
+
+    fn side(&self) -> usize {
+        self.classes.len() + 1
+    }
+
+    fn index(&self, class: Option<u32>) -> usize {
+        class.map_or(self.classes.len(), |class| (class as usize).min(self.classes.len()))
+    }
+
+    fn name(&self, index: usize) -> &str {
+        self.classes.get(index).map_or(OTHER, String::as_str)
+    }
+}

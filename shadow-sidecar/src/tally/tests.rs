@@ -1,0 +1,154 @@
+//! Nothing is lost from sight and nothing counted twice.
+
+use super::*;
+
+const OK: RowOutcome =
+    RowOutcome { agreed: true, nonfinite: false, primary_class: Some(1), candidate_class: Some(1), delta: Some(0.25) };
+const FLIP: RowOutcome =
+    RowOutcome { agreed: false, nonfinite: false, primary_class: Some(1), candidate_class: Some(0), delta: Some(-0.5) };
+const NAN: RowOutcome =
+    RowOutcome { agreed: false, nonfinite: true, primary_class: Some(1), candidate_class: None, delta: None };
+
+fn tally() -> Tally {
+    Tally::new(1, &["no".to_owned(), "yes".to_owned()])
+}
+
+#[test]
+fn a_ticket_ends_once() {
+    let mut tally = tally();
+    let tickets: Vec<Ticket> = (0..4).map(|_| tally.begin(3)).collect();
+    assert_eq!((tally.exchanges().in_flight(), tally.rows().in_flight()), (4, 12));
+    assert!(tally.holds());
+    let latency = Latency { primary: 1000, candidate: 2000 };
+    for (i, ticket) in tickets.into_iter().enumerate() {
+        match i {
+            0 => tally.compared(ticket, &[OK, FLIP, NAN], latency),
+            1 => tally.dropped(ticket, DropReason::Undecodable),
+            2 => tally.failed(ticket, 14),
+            _ => tally.failed(ticket, 99),
+        }
+        assert!(tally.holds());
+    }
+    tally.lost(DropReason::ServerQueueFull, 2, 40);
+    assert!(tally.holds());
+
+    assert_eq!((tally.exchanges().offered(), tally.rows().offered()), (6, 52));
+    assert_eq!((tally.rows().compared(), tally.agreed(), tally.nonfinite()), (3, 1, 1));
+    assert_eq!(tally.rows().dropped(DropReason::Undecodable), 3);
+    assert_eq!(tally.exchanges().failed().collect::<Vec<_>>(), [(2, 1), (14, 1)]);
+    assert_eq!(tally.rows().coverage(), Some(3.0 / 52.0));
+    assert_eq!((tally.delta().count(), tally.delta().mean()), (2, Some(-0.125)));
+    assert_eq!((tally.primary_latency().count(), tally.candidate_latency().count()), (1, 1));
+    let flips: Vec<_> = tally.flips().iter().map(|flip| (flip.primary, flip.candidate, flip.count)).collect();
+    assert_eq!(flips, [("yes", "no", 1), ("yes", "yes", 1), ("yes", "other", 1)]);
+}
+
+#[test]
+fn outcomes_must_fit_the_rows() {
+    let mut tally = tally();
+    let ticket = tally.begin(2);
+    tally.compared(ticket, &[OK], Latency::default());
+    assert_eq!((tally.rows().compared(), tally.agreed()), (0, 0));
+    assert_eq!(tally.rows().dropped(DropReason::Incomparable), 2);
+    assert!(tally.holds());
+}
+
+#[test]
+fn an_ended_epoch_counts_nothing_more() {
+    let mut old = tally();
+    let (first, second) = (old.begin(1), old.begin(2));
+    old.close(DropReason::Shutdown);
+    assert_eq!((old.rows().in_flight(), old.rows().dropped(DropReason::Shutdown)), (0, 3));
+    old.failed(first, 4);
+    assert_eq!((old.stale(), old.exchanges().failed_total()), (1, 0));
+    let late = old.begin(5);
+    assert_eq!(old.rows().dropped(DropReason::Shutdown), 8);
+    old.compared(late, &[OK; 5], Latency::default());
+    assert_eq!((old.agreed(), old.stale()), (0, 2));
+    assert!(old.holds());
+
+    let mut new = Tally::new(2, &[]);
+    let mine = new.begin(2);
+    new.compared(second, &[OK, OK], Latency::default());
+    assert_eq!((new.stale(), new.agreed(), new.rows().in_flight()), (1, 0, 2));
+    assert!(new.holds());
+    new.compared(mine, &[OK, FLIP], Latency::default());
+    assert_eq!((new.agreed(), new.rows().in_flight()), (1, 0));
+    assert!(new.flips().iter().next().is_none());
+}
+
+/// Where the primary had no answer there is nothing the candidate could have missed.
+#[test]
+fn coverage_is_of_what_could_be_compared() {
+    let mut tally = tally();
+    assert_eq!(tally.rows().coverage(), None);
+    tally.lost(DropReason::PrimaryError, 5, 50);
+    tally.lost(DropReason::OtherModel, 7, 70);
+    assert_eq!((tally.rows().coverage(), tally.rows().eligible()), (None, 0));
+    let ticket = tally.begin(1);
+    assert_eq!(tally.rows().coverage(), None);
+    tally.compared(ticket, &[OK], Latency::default());
+    assert_eq!(tally.rows().coverage(), Some(1.0));
+    tally.lost(DropReason::QueueFull, 1, 3);
+    assert_eq!(tally.rows().coverage(), Some(0.25));
+}
+
+#[test]
+fn many_classes_share_a_counter() {
+    let classes: Vec<String> = (0..1000).map(|i| format!("c{i}")).collect();
+    let mut tally = Tally::new(1, &classes);
+    for (primary, candidate) in [(0, 63), (64, 999), (u32::MAX, 1)] {
+        let ticket = tally.begin(1);
+        let outcome = RowOutcome { primary_class: Some(primary), candidate_class: Some(candidate), ..OK };
+        tally.compared(ticket, &[outcome], Latency::default());
+    }
+    let flips: Vec<_> = tally.flips().iter().map(|flip| (flip.primary, flip.candidate)).collect();
+    assert_eq!(flips, [("c0", "c63"), ("other", "c1"), ("other", "other")]);
+}
+
+/// The largest evidence stays, but only evidence about the same gates.
+#[test]
+fn evidence_is_kept() {
+    let gates = Gates { gate: 0.9, ..Gates::default() };
+    let mut tally = tally();
+    let rows = |tally: &mut Tally, outcome: RowOutcome, count: usize| {
+        let ticket = tally.begin(count as u64);
+        tally.compared(ticket, &vec![outcome; count], Latency::default());
+    };
+    rows(&mut tally, OK, 100);
+    tally.look(&gates);
+    let best = tally.evidence(&gates).above;
+    assert!(best > 20f64.ln());
+    rows(&mut tally, FLIP, 100);
+    tally.look(&gates);
+    assert_eq!(tally.evidence(&gates).above, best);
+    assert!(tally.evidence(&gates).below > 20f64.ln());
+    // Evidence at other gates is not mixed in; gates that ask nothing about agreement don't matter.
+    assert!(tally.evidence(&Gates { gate: 0.95, ..gates }).above < 0.0);
+    assert_eq!(tally.evidence(&Gates { min_pairs: 7, ..gates }).above, best);
+    // A maximum over replicas would not be evidence.
+    let other = Tally::new(9, &["no".to_owned(), "yes".to_owned()]);
+    assert!(tally.merge(&other));
+    assert!(tally.evidence(&gates).above < 0.0);
+}
+
+#[test]
+fn epochs_with_other_classes_are_not_added_up() {
+    let mut tally = tally();
+    let mut other = Tally::new(1, &["a".to_owned()]);
+    other.lost(DropReason::QueueFull, 1, 1);
+    assert!(!tally.merge(&other));
+    assert_eq!(tally.rows().offered(), 0);
+}
+
+#[test]
+fn sums_do_not_overflow() {
+    let mut tally = tally();
+    tally.lost(DropReason::ServerQueueFull, u64::MAX, u64::MAX);
+    tally.lost(DropReason::QueueFull, 5, 5);
+    let ticket = tally.begin(1);
+    tally.failed(ticket, 13);
+    let copy = tally.clone();
+    assert!(tally.merge(&copy));
+    assert!(tally.holds());
+}

@@ -1,0 +1,211 @@
+//! May the candidate take over? The gates, and the judgement with its reasons.
+//!
+//! What each verdict takes, and how sure it is:
+//!
+//! - *promote*: the evidence for "agreement > gate" has reached ln(1/alpha) at some look, and every guardrail holds now:
+//!   agreement seen so far above the gate, coverage high (or the gate proven even with every missing row counted as a
+//!   disagreement), error rate proven below its limit, enough rows, enough time. A candidate whose agreement is at most
+//!   the gate is promoted with probability at most alpha, over the whole epoch and however often one looks: guardrails
+//!   only make it less.
+//!   This counts rows, and so takes rows of one request that don't repeat each other: see
+//!   [`agreement`].
+//! - *reject*: the evidence for "agreement < abort" has reached ln(1/alpha) at some look, or the error rate is proven
+//!   above its limit. A sound candidate is rejected with probability at most alpha for each of the two.
+//! - *undecided*: anything else.
+//!
+//! Evidence stays once it has been reached; guardrails follow the figures. So a promotion can be taken back: by more
+//! drops, by errors, or by agreement that falls, which means that traffic or model has changed. When both kinds of
+//! evidence have been reached rejection wins. A rejection for low agreement stays to the end of the epoch; one for
+//! errors ends when the bound falls below the limit again, so that a candidate that failed while it started recovers.
+//!
+//! The worst case is judged by its present value and not by its largest: drops are told late, so an earlier look may
+//! have known too few.
+
+mod figures;
+mod gates;
+mod words;
+
+pub use figures::{ErrorRate, Figures};
+pub use gates::Gates;
+
+use std::time::Duration;
+
+use crate::stats::agreement;
+use crate::tally::Tally;
+use words::{count, duration, log_e, percent};
+
+/// What to do with the candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// The gate is proven and the guardrails hold.
+    Promote,
+    /// The gate is disproven, or the error guardrail is broken.
+    Reject,
+    /// Go on.
+    Undecided,
+}
+
+impl Verdict {
+    /// The name in reports and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Promote => "promote",
+            Self::Reject => "reject",
+            Self::Undecided => "undecided",
+        }
+    }
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A verdict with its reasons.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judgement {
+    /// What to do.
+    pub verdict: Verdict,
+    /// Why, for people, the weightiest first.
+    pub reasons: Vec<String>,
+    /// Rows still to be compared until a promotion is expected, if agreement and error rate stay what they are; 0 when
+    /// only time or coverage is missing. None when the gate can't be reached so.
+    pub pairs_needed: Option<u64>,
+    /// The figures behind it.
+    pub figures: Figures,
+}
+
+/// The verdict on what was counted so far, `elapsed` into the epoch.
+pub fn judge(tally: &Tally, gates: &Gates, elapsed: Duration) -> Judgement {
+    let figures = Figures::of(tally, gates);
+    let broken = rejections(&figures, gates);
+    if !broken.is_empty() {
+        return Judgement { verdict: Verdict::Reject, reasons: broken, pairs_needed: None, figures };
+    }
+    let agreement = agreement_reason(&figures, gates);
+    let mut held = Vec::new();
+    let mut missing = Vec::new();
+    for (holds, reason) in guardrails(tally, &figures, gates, elapsed) {
+        if holds { held.push(reason) } else { missing.push(reason) }
+    }
+    let proven = figures.compared > 0 && figures.above_gate && figures.log_e >= figures.log_e_needed;
+    let verdict = if proven && missing.is_empty() { Verdict::Promote } else { Verdict::Undecided };
+    let mut reasons = vec![agreement];
+    reasons.extend(if verdict == Verdict::Promote { held } else { missing });
+    Judgement { verdict, reasons, pairs_needed: pairs_needed(tally, &figures, gates), figures }
+}
+
+/// What speaks against the candidate for good.
+fn rejections(figures: &Figures, gates: &Gates) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if figures.log_e_abort >= figures.log_e_needed {
+        let fallen = if figures.log_e >= figures.log_e_needed { ", though it was above the gate earlier" } else { "" };
+        reasons.push(format!(
+            "agreement {} of {} rows is below {} ({}){fallen}",
+            percent(figures.rate.unwrap_or_default()),
+            count(figures.compared),
+            percent(gates.abort()),
+            log_e(figures.log_e_abort, figures.log_e_needed),
+        ));
+    }
+    let errors = &figures.errors;
+    if errors.lower > gates.max_error_rate {
+        reasons.push(format!(
+            "the candidate failed {} of {} exchanges: its error rate, at least {}, is above {}",
+            count(errors.failed),
+            count(errors.attempts),
+            percent(errors.lower),
+            percent(gates.max_error_rate),
+        ));
+    }
+    reasons
+}
+
+/// Where the evidence for the gate stands.
+fn agreement_reason(figures: &Figures, gates: &Gates) -> String {
+    let Some(rate) = figures.rate else {
+        return "no row has been compared yet".to_owned();
+    };
+    let seen = format!("agreement {} of {} rows", percent(rate), count(figures.compared));
+    let gate = percent(gates.gate);
+    let evidence = log_e(figures.log_e, figures.log_e_needed);
+    if figures.log_e < figures.log_e_needed {
+        format!("{seen} is not yet proven to be above the gate {gate} ({evidence})")
+    } else if figures.above_gate {
+        format!("{seen} is above the gate {gate} ({evidence})")
+    } else {
+        format!("{seen} has fallen below the gate {gate}, above which it was proven to be earlier ({evidence})")
+    }
+}
+
+/// What else a promotion takes: whether it holds, and the sentence that says so or what is missing.
+fn guardrails(tally: &Tally, figures: &Figures, gates: &Gates, elapsed: Duration) -> Vec<(bool, String)> {
+    let mut all = Vec::with_capacity(4);
+
+    let enough = figures.compared >= gates.min_pairs;
+    let (compared, pairs) = (count(figures.compared), count(gates.min_pairs));
+    all.push((enough, format!("{compared} rows were compared, {pairs} are required")));
+
+    let coverage = figures.coverage.unwrap_or_default();
+    let limit = percent(gates.min_coverage);
+    if coverage >= gates.min_coverage {
+        all.push((true, format!("coverage {} is at least {limit}", percent(coverage))));
+    } else {
+        let proven = figures.worst_case_log_e >= figures.log_e_needed;
+        let missing = count(tally.rows().eligible().saturating_sub(figures.compared));
+        let so = if proven { "but the gate is proven" } else { "and the gate is not proven" };
+        let evidence = log_e(figures.worst_case_log_e, figures.log_e_needed);
+        all.push((
+            proven,
+            format!(
+                "coverage {} is below {limit}, {so} with the {missing} missing rows counted as disagreements ({evidence})",
+                percent(coverage),
+            ),
+        ));
+    }
+
+    if gates.max_error_rate < 1.0 {
+        let ErrorRate { failed, attempts, upper, .. } = figures.errors;
+        let holds = upper < gates.max_error_rate;
+        let so = if holds { "proven" } else { "not yet proven" };
+        let (failed, attempts) = (count(failed), count(attempts));
+        let (limit, upper) = (percent(gates.max_error_rate), percent(upper));
+        all.push((
+            holds,
+            format!(
+                "the candidate failed {failed} of {attempts} exchanges: {so} to be below {limit} (at most {upper})"
+            ),
+        ));
+    }
+
+    let (so_far, required) = (duration(elapsed), duration(gates.min_duration));
+    all.push((
+        elapsed >= gates.min_duration,
+        format!("the rehearsal has taken {so_far}, at least {required} are required"),
+    ));
+    all
+}
+
+/// The larger of what agreement, the error rate and the least number of rows still take.
+fn pairs_needed(tally: &Tally, figures: &Figures, gates: &Gates) -> Option<u64> {
+    let (n, s) = (figures.compared, figures.agreed);
+    let for_agreement = match figures.log_e >= figures.log_e_needed {
+        true if figures.above_gate => 0,
+        true => return None,
+        false => agreement::pairs_needed(n, s, gates.gate, gates.alpha, gates.prior)?,
+    };
+    let for_errors = if gates.max_error_rate < 1.0 {
+        let ErrorRate { failed, attempts, .. } = figures.errors;
+        let limit = 1.0 - gates.max_error_rate;
+        let exchanges = agreement::pairs_needed(attempts, attempts - failed, limit, gates.alpha, gates.prior)?;
+        let rows = n as f64 / (tally.exchanges().compared().max(1) as f64);
+        (exchanges as f64 * rows.max(1.0)).ceil() as u64
+    } else {
+        0
+    };
+    Some(for_agreement.max(for_errors).max(gates.min_pairs.saturating_sub(n)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+//! What is computed from the counters, for the verdict and the report.
+
+use super::Gates;
+use crate::stats::agreement::{Prior, confidence_sequence, log_e_above, one_sided_lower, threshold};
+use crate::tally::Tally;
+
+/// The two-sided bounds that are shown: tightest near a thousand rows.
+const SHOWN: Prior = Prior::NullCentred { t_opt: 1000.0 };
+
+/// Agreement and errors, with bounds. Shares are in [0, 1]; evidence is a natural logarithm.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Figures {
+    /// Rows compared.
+    pub compared: u64,
+    /// Rows that agreed.
+    pub agreed: u64,
+    /// agreed / compared; None before the first row.
+    pub rate: Option<f64>,
+    /// Whether the rate is greater than the gate.
+    pub above_gate: bool,
+    /// Two-sided confidence sequence for agreement at level 1 - alpha.
+    pub lower: f64,
+    /// Its upper end.
+    pub upper: f64,
+    /// One-sided lower bound on agreement at level 1 - alpha.
+    pub one_sided_lower: f64,
+    /// Evidence for "agreement > gate", the largest so far.
+    pub log_e: f64,
+    /// Evidence for "agreement < abort", the largest so far.
+    pub log_e_abort: f64,
+    /// ln(1/alpha): what evidence must reach. Infinite when alpha is not in (0, 1).
+    pub log_e_needed: f64,
+    /// `one_sided_lower` with every eligible row that was not compared counted as a disagreement.
+    pub worst_case_lower: f64,
+    /// Evidence for "agreement > gate" counted the same way, at present.
+    pub worst_case_log_e: f64,
+    /// The candidate's accuracy differs from the primary's by at most this, at level 1 - alpha, without a single ground
+    /// truth: 1 - `one_sided_lower`.
+    pub accuracy_change_bound: f64,
+    /// Compared / eligible, the smaller of rows and exchanges; None before anything has ended.
+    pub coverage: Option<f64>,
+    /// How often the candidate failed.
+    pub errors: ErrorRate,
+}
+
+/// Exchanges that the candidate answered with an error.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ErrorRate {
+    /// Failed exchanges.
+    pub failed: u64,
+    /// Failed and compared exchanges.
+    pub attempts: u64,
+    /// One-sided lower bound at level 1 - alpha.
+    pub lower: f64,
+    /// One-sided upper bound at level 1 - alpha.
+    pub upper: f64,
+}
+
+impl Figures {
+    /// All figures of a tally, under these gates.
+    pub fn of(tally: &Tally, gates: &Gates) -> Self {
+        let &Gates { alpha, prior, gate, .. } = gates;
+        let (compared, agreed) = (tally.rows().compared(), tally.agreed());
+        let rate = (compared > 0).then(|| agreed as f64 / compared as f64);
+        let (lower, upper) = confidence_sequence(compared, agreed, alpha, SHOWN);
+        let one_sided = one_sided_lower(compared, agreed, alpha, prior);
+        let evidence = tally.evidence(gates);
+        let eligible = tally.rows().eligible();
+        let coverages = tally.rows().coverage().into_iter().chain(tally.exchanges().coverage());
+        Self {
+            compared,
+            agreed,
+            rate,
+            above_gate: rate.is_some_and(|rate| rate > gate),
+            lower,
+            upper,
+            one_sided_lower: one_sided,
+            log_e: evidence.above,
+            log_e_abort: evidence.below,
+            log_e_needed: threshold(alpha).unwrap_or(f64::INFINITY),
+            worst_case_lower: one_sided_lower(eligible, agreed, alpha, prior),
+            worst_case_log_e: log_e_above(eligible, agreed, gate, prior),
+            accuracy_change_bound: 1.0 - one_sided,
+            coverage: coverages.reduce(f64::min),
+            errors: ErrorRate::of(tally, gates),
+        }
+    }
+}
+
+impl ErrorRate {
+    fn of(tally: &Tally, gates: &Gates) -> Self {
+        let failed = tally.exchanges().failed_total();
+        let attempts = failed.saturating_add(tally.exchanges().compared());
+        let bound = |count| one_sided_lower(attempts, count, gates.alpha, gates.prior);
+        Self { failed, attempts, lower: bound(failed), upper: 1.0 - bound(attempts - failed) }
+    }
+}

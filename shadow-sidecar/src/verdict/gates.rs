@@ -1,0 +1,74 @@
+//! What a candidate must prove.
+
+use std::time::Duration;
+
+use crate::stats::agreement::Prior;
+
+/// The conditions of a verdict. Part of the epoch: choosing them after looking at the figures voids the guarantee.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Gates {
+    /// The share of rows on which the candidate must be proven to agree, in (0, 1).
+    pub gate: f64,
+    /// Agreement proven to be below this rejects, in (0, 1); the gate when absent.
+    pub abort: Option<f64>,
+    /// Probability of a wrong promotion, at most; and of a wrong rejection, for each of its two grounds.
+    pub alpha: f64,
+    /// Rows that must have been compared.
+    pub min_pairs: u64,
+    /// Time that the epoch must have lasted, to see the mix of the traffic.
+    pub min_duration: Duration,
+    /// Share of the eligible that must have been compared, of rows and of exchanges, in [0, 1].
+    pub min_coverage: f64,
+    /// Share of exchanges that the candidate may fail, in (0, 1]; 1 turns the guardrail off.
+    pub max_error_rate: f64,
+    /// Weights of the mixture in the one-sided tests.
+    pub prior: Prior,
+}
+
+impl Gates {
+    /// Agreement proven to be below this rejects.
+    pub fn abort(&self) -> f64 {
+        self.abort.unwrap_or(self.gate)
+    }
+
+    /// What is wrong with the values, all at once; empty when nothing is.
+    pub fn problems(&self) -> Vec<String> {
+        let open = |v: f64| v > 0.0 && v < 1.0;
+        let all = [
+            (open(self.gate), "gate", "greater than 0 and less than 1", self.gate),
+            (open(self.abort()), "abort", "greater than 0 and less than 1", self.abort()),
+            (self.abort() <= self.gate, "abort", "at most the gate", self.abort()),
+            (open(self.alpha), "alpha", "greater than 0 and less than 1", self.alpha),
+            ((0.0..=1.0).contains(&self.min_coverage), "min_coverage", "from 0 to 1", self.min_coverage),
+            (
+                open(self.max_error_rate) || self.max_error_rate == 1.0,
+                "max_error_rate",
+                "greater than 0 and at most 1",
+                self.max_error_rate,
+            ),
+        ];
+        let wrong = all.into_iter().filter(|(holds, ..)| !holds);
+        wrong.map(|(_, name, expected, got)| format!("{name}: expected a number {expected}, got {got}")).collect()
+    }
+
+    /// Whether evidence gathered under the one counts under the other.
+    pub(crate) fn same_question(&self, other: &Self) -> bool {
+        self.gate == other.gate && self.abort() == other.abort() && self.prior == other.prior
+    }
+}
+
+impl Default for Gates {
+    fn default() -> Self {
+        Self {
+            gate: 0.99,
+            abort: None,
+            alpha: 0.05,
+            // Complete agreement proves 99 % after 449 rows; a few more for a first impression of the differences.
+            min_pairs: 1000,
+            min_duration: Duration::from_hours(1),
+            min_coverage: 0.95,
+            max_error_rate: 0.01,
+            prior: Prior::Uniform,
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Every way to each verdict, and back.
+
+use super::*;
+use crate::compare::RowOutcome;
+use crate::tally::{DropReason, Latency};
+
+const HOUR: Duration = Duration::from_hours(1);
+
+/// One row an exchange.
+fn tally(agreed: u64, disagreed: u64, failed: u64) -> Tally {
+    let mut tally = Tally::new(1, &[]);
+    add(&mut tally, agreed, disagreed, failed);
+    tally
+}
+
+fn add(tally: &mut Tally, agreed: u64, disagreed: u64, failed: u64) {
+    for i in 0..agreed + disagreed {
+        let ticket = tally.begin(1);
+        let outcome = RowOutcome { agreed: i < agreed, ..RowOutcome::default() };
+        tally.compared(ticket, &[outcome], Latency::default());
+    }
+    for _ in 0..failed {
+        let ticket = tally.begin(1);
+        tally.failed(ticket, 14);
+    }
+    tally.look(&Gates::default());
+}
+
+fn verdict(tally: &Tally) -> Verdict {
+    judge(tally, &Gates::default(), HOUR).verdict
+}
+
+#[test]
+fn nothing_is_undecided() {
+    let judgement = judge(&tally(0, 0, 0), &Gates::default(), Duration::ZERO);
+    assert_eq!(judgement.verdict, Verdict::Undecided);
+    assert_eq!(judgement.reasons[0], "no row has been compared yet");
+    assert_eq!(judgement.reasons.len(), 5, "{:?}", judgement.reasons);
+    assert_eq!(judgement.pairs_needed, Some(1000));
+    assert_eq!((judgement.figures.rate, judgement.figures.accuracy_change_bound), (None, 1.0));
+}
+
+#[test]
+fn a_good_candidate_is_promoted() {
+    let judgement = judge(&tally(2990, 10, 0), &Gates::default(), HOUR);
+    assert_eq!(judgement.verdict, Verdict::Promote);
+    assert_eq!(judgement.pairs_needed, Some(0));
+    let expected = [
+        "agreement 99.67 % of 3,000 rows is above the gate 99 % (log e 7.8 of 3.0 needed)",
+        "3,000 rows were compared, 1,000 are required",
+        "coverage 100 % is at least 95 %",
+        "the candidate failed 0 of 3,000 exchanges: proven to be below 1 % (at most 0.15 %)",
+        "the rehearsal has taken 1 h, at least 1 h are required",
+    ];
+    assert_eq!(judgement.reasons, expected);
+}
+
+#[test]
+fn each_guardrail_holds_a_promotion_back() {
+    let good = tally(2990, 10, 0);
+    let gates = Gates::default();
+    for (tally, gates, elapsed, reason) in [
+        (good.clone(), gates, HOUR / 2, "the rehearsal has taken 30 min"),
+        (good.clone(), Gates { min_pairs: 4000, ..gates }, HOUR, "3,000 rows were compared, 4,000"),
+        (tally(2990, 10, 30), gates, HOUR, "the candidate failed 30 of 3,030 exchanges: not yet proven"),
+    ] {
+        let judgement = judge(&tally, &gates, elapsed);
+        assert_eq!(judgement.verdict, Verdict::Undecided, "{reason}");
+        assert_eq!(judgement.reasons.len(), 2, "{:?}", judgement.reasons);
+        assert!(judgement.reasons[1].starts_with(reason), "{:?}", judgement.reasons);
+    }
+    let judgement = judge(&good, &Gates { min_pairs: 4000, ..gates }, HOUR);
+    assert_eq!(judgement.pairs_needed, Some(1000));
+}
+
+#[test]
+fn low_coverage_takes_proof_of_the_worst_case() {
+    let mut good = tally(2990, 10, 0);
+    good.lost(DropReason::ServerQueueFull, 200, 200);
+    let judgement = judge(&good, &Gates::default(), HOUR);
+    assert_eq!(judgement.verdict, Verdict::Undecided);
+    let reason =
+        "coverage 93.75 % is below 95 %, and the gate is not proven with the 200 missing rows counted as disagreements";
+    assert!(judgement.reasons[1].starts_with(reason), "{:?}", judgement.reasons);
+
+    let lenient = Gates { gate: 0.9, ..Gates::default() };
+    let judgement = judge(&good, &lenient, HOUR);
+    assert_eq!(judgement.verdict, Verdict::Promote, "{:?}", judgement.reasons);
+    assert!(judgement.reasons[2].contains("but the gate is proven"), "{:?}", judgement.reasons);
+    assert!(judgement.figures.worst_case_lower > 0.9);
+
+    // What could not have been compared is not missing.
+    let mut good = tally(2990, 10, 0);
+    good.lost(DropReason::PrimaryError, 2000, 2000);
+    assert_eq!(verdict(&good), Verdict::Promote);
+    // Exchanges lost with an unknown number of rows are.
+    good.lost(DropReason::Undecodable, 2000, 0);
+    assert_eq!(verdict(&good), Verdict::Undecided);
+}
+
+#[test]
+fn a_bad_candidate_is_rejected_and_stays_so() {
+    let mut bad = tally(950, 50, 0);
+    let judgement = judge(&bad, &Gates::default(), Duration::ZERO);
+    assert_eq!((judgement.verdict, judgement.pairs_needed), (Verdict::Reject, None));
+    let reason = &judgement.reasons[0];
+    assert!(reason.starts_with("agreement 95 % of 1,000 rows is below 99 % (log e "), "{reason}");
+    add(&mut bad, 20_000, 0, 0);
+    assert_eq!(verdict(&bad), Verdict::Reject);
+    assert!(judge(&bad, &Gates::default(), HOUR).reasons[0].ends_with("though it was above the gate earlier"));
+}
+
+#[test]
+fn a_lower_abort_waits_longer() {
+    let gates = Gates { abort: Some(0.9), ..Gates::default() };
+    assert_eq!(judge(&tally(950, 50, 0), &gates, HOUR).verdict, Verdict::Undecided);
+    assert_eq!(judge(&tally(850, 150, 0), &gates, HOUR).verdict, Verdict::Reject);
+}
+
+#[test]
+fn a_failing_candidate_is_rejected_until_it_recovers() {
+    let mut failing = tally(1000, 0, 50);
+    let judgement = judge(&failing, &Gates::default(), HOUR);
+    assert_eq!(judgement.verdict, Verdict::Reject);
+    let reason = &judgement.reasons[0];
+    assert!(
+        reason.starts_with("the candidate failed 50 of 1,050 exchanges: its error rate, at least 2.69 %, "),
+        "{reason}"
+    );
+    assert!(reason.ends_with(", is above 1 %"), "{reason}");
+    add(&mut failing, 20_000, 0, 0);
+    assert_eq!(verdict(&failing), Verdict::Promote);
+    let off = Gates { max_error_rate: 1.0, min_coverage: 0.5, ..Gates::default() };
+    assert_eq!(judge(&tally(1000, 0, 500), &off, HOUR).verdict, Verdict::Promote);
+}
+
+/// The evidence was there, then the traffic changed.
+#[test]
+fn agreement_that_falls_takes_the_promotion_back() {
+    let mut tally = tally(1500, 0, 0);
+    assert_eq!(verdict(&tally), Verdict::Promote);
+    add(&mut tally, 0, 16, 0);
+    let judgement = judge(&tally, &Gates::default(), HOUR);
+    assert_eq!((judgement.verdict, judgement.pairs_needed), (Verdict::Undecided, None));
+    assert!(judgement.reasons[0].contains("has fallen below the gate"), "{:?}", judgement.reasons);
+    add(&mut tally, 0, 100, 0);
+    assert_eq!(verdict(&tally), Verdict::Reject);
+}
+
+/// A hundred rows an exchange: the error rate is about exchanges, and takes longer than agreement.
+#[test]
+fn rows_needed_cover_the_error_rate() {
+    let mut tally = Tally::new(1, &[]);
+    for _ in 0..20 {
+        let ticket = tally.begin(100);
+        tally.compared(ticket, &[RowOutcome { agreed: true, ..RowOutcome::default() }; 100], Latency::default());
+    }
+    let judgement = judge(&tally, &Gates::default(), HOUR);
+    assert_eq!((judgement.verdict, judgement.pairs_needed), (Verdict::Undecided, Some(42_900)));
+}
+
+#[test]
+fn wrong_gates_are_named_and_promote_nothing() {
+    assert!(Gates::default().problems().is_empty());
+    let wrong = Gates { gate: 1.0, alpha: f64::NAN, min_coverage: 2.0, max_error_rate: 0.0, ..Gates::default() };
+    let problems = wrong.problems();
+    assert_eq!(problems.len(), 5, "{problems:?}");
+    assert_eq!(problems[0], "gate: expected a number greater than 0 and less than 1, got 1");
+    assert!(Gates { abort: Some(0.995), ..Gates::default() }.problems()[0].contains("at most the gate"));
+    assert_eq!(judge(&tally(5000, 0, 0), &wrong, HOUR).verdict, Verdict::Undecided);
+    let nan = Gates { gate: f64::NAN, max_error_rate: f64::NAN, min_coverage: f64::NAN, ..Gates::default() };
+    assert_eq!(judge(&tally(5000, 0, 0), &nan, HOUR).verdict, Verdict::Undecided);
+}
