@@ -144,8 +144,12 @@ struct RawQuantiles {
 }
 
 impl Reference {
-    /// Parses the file's bytes and checks them against the schema.
-    pub(crate) fn parse(bytes: &[u8], schema: &Schema) -> Result<Self, LoadError> {
+    /// Parses the bytes of a `reference.json` and checks them against the schema, also when they came by another way
+    /// than a package.
+    ///
+    /// # Errors
+    /// When the bytes are not a profile of the format, or of another schema.
+    pub fn parse(bytes: &[u8], schema: &Schema) -> Result<Self, LoadError> {
         let raw: RawReference = json::parse(REFERENCE, bytes)?;
         ensure(raw.rows > 0, REFERENCE, "rows", "at least 1", || "0".to_owned())?;
         let mut profiles: Vec<Option<Profile>> = schema.features().iter().map(|_| None).collect();

@@ -5,6 +5,9 @@
 mod encode;
 mod lookup;
 mod parse;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by a panic")]
+mod tests;
 
 pub use encode::{Refusal, Repair, RepairKind, Value};
 use lookup::Categories;

@@ -25,7 +25,7 @@ const HEADER_KEYS: [&str; 11] = [
     "tree_sizes",
 ];
 
-const TREE_KEYS: [&str; 20] = [
+const TREE_KEYS: [&str; 22] = [
     "num_leaves",
     "num_cat",
     "split_feature",
@@ -47,6 +47,8 @@ const TREE_KEYS: [&str; 20] = [
     // Only in linear trees, which are refused by `is_linear`.
     "leaf_const",
     "num_features",
+    "leaf_features",
+    "leaf_coeff",
 ];
 
 /// A model as it was read.
@@ -80,7 +82,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, TextError> {
         return Err(TextError::new("header", "num_class", expected, classes));
     }
     let columns = header.number::<usize>("max_feature_idx")?.saturating_add(1);
-    let names = header.get("feature_names")?.split(' ').count();
+    let names = header.get("feature_names")?.split(' ').filter(|name| !name.is_empty()).count();
     if names != columns {
         return Err(TextError::new("header", "feature_names", format!("{columns} (max_feature_idx + 1)"), names));
     }

@@ -39,8 +39,11 @@ struct RawFeature {
 }
 
 impl Schema {
-    /// Parses and checks the file's bytes.
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, LoadError> {
+    /// Parses and checks the bytes of a `schema.json`, also one that came by another way than a package.
+    ///
+    /// # Errors
+    /// When the bytes are not a schema of the format.
+    pub fn parse(bytes: &[u8]) -> Result<Self, LoadError> {
         let raw: RawSchema = json::parse(SCHEMA, bytes)?;
         ensure(!raw.features.is_empty(), SCHEMA, "features", "at least one", || "none".to_owned())?;
         let defaults = Limits::default();

@@ -1,6 +1,7 @@
 """Train the tiny LightGBM models of this directory, and write down what LightGBM itself predicts with them.
 
-usage: make.py [OUT_DIR]          needs: lightgbm 4.x, numpy, scipy          made with: lightgbm 4.7.0, numpy 2.x, x86-64
+usage: make.py [OUT_DIR]          needs: lightgbm, numpy, scipy          made with: lightgbm 4.7.0, x86-64, glibc 2.36
+With lightgbm 3 (made with 3.3.5, numpy 1) it makes the models whose names begin with version_3.
 
 For each model NAME.txt (as `Booster.save_model` writes it, without the parameters at its end) and NAME.csv: one row a line,
 every number a double's 64 bits in hexadecimal: the columns, then the raw margins, then the predictions. LightGBM predicts
@@ -119,11 +120,16 @@ def shares(score, rng):
     return 1 / (1 + np.exp(-score))
 
 
+if lgb.__version__.startswith("3."):
+    make("version_3_binary", "binary", binary, seed=31)
+    make("version_3_multiclass", "multiclass", classes, num_class=3, trees=3, zero_as_missing=True, seed=32)
+    sys.exit()
+
 make("binary_categories", "binary", binary)
 make("binary_missing_none", "binary", binary, use_missing=False, seed=2)
 make("binary_missing_zero", "binary", binary, zero_as_missing=True, seed=3)
 make("binary_missing_nan", "binary", binary, categorical=False, columns=4, sigmoid=0.7, seed=4)
-make("binary_sigmoid", "binary", binary, sigmoid=1.23457, seed=5)
+make("binary_sigmoid", "binary", binary, sigmoid=1.02703, seed=5)
 make("binary_dart", "binary", binary, boosting="dart", drop_rate=0.5, seed=6)
 make("binary_forest", "binary", binary, boosting="rf", bagging_freq=1, bagging_fraction=0.6, seed=7)
 make("binary_goss", "binary", binary, data_sample_strategy="goss", seed=8)
