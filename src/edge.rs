@@ -13,7 +13,8 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc},
 };
 
-pub use body::{Body, observed};
+pub use body::Body;
+pub use routed::routed;
 pub use unary::{Call, Frame, MessageLimits, unary};
 
 use crate::shutdown::{Phase, Phases};
@@ -21,6 +22,7 @@ use crate::shutdown::{Phase, Phases};
 mod body;
 mod compression;
 mod connection;
+mod routed;
 mod timeout;
 mod unary;
 

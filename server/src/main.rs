@@ -69,7 +69,12 @@ async fn run(config: Config) -> ExitCode {
             return ExitCode::from(70);
         }
     };
-    match Server::start(config).await {
+    tokio::pin!(signal);
+    let started = tokio::select! {
+        started = Server::start(config) => started,
+        () = &mut signal => return ExitCode::SUCCESS,
+    };
+    match started {
         Ok(server) => {
             signal.await;
             server.drain().await;

@@ -3,11 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use hyper::body::Incoming;
-use tonic::{
-    Code,
-    codegen::Service as _,
-    service::{Routes, RoutesBuilder},
-};
+use tonic::service::{Routes, RoutesBuilder};
 use understudy::{
     DESCRIPTORS,
     edge::{self, Body, Peer},
@@ -79,7 +75,7 @@ impl Front {
 }
 
 impl edge::Front for Front {
-    async fn call(&self, mut request: http::Request<Incoming>, peer: Peer) -> http::Response<Body> {
+    async fn call(&self, request: http::Request<Incoming>, peer: Peer) -> http::Response<Body> {
         let started = Instant::now();
         let Inner { predictor, metrics, routes } = &*self.0;
         let limits = predictor.messages;
@@ -97,9 +93,7 @@ impl edge::Front for Front {
             }
             _ => {
                 let method = metrics.method(path).clone();
-                request.extensions_mut().insert(peer);
-                let Ok(response) = routes.clone().call(request).await;
-                edge::observed(response, move |code: Code| method.ended(code, started))
+                edge::routed(routes.clone(), request, peer, move |code| method.ended(code, started)).await
             }
         }
     }

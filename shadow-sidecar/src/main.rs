@@ -70,7 +70,12 @@ async fn run(config: Config) -> ExitCode {
             return ExitCode::from(70);
         }
     };
-    match Sidecar::start(config).await {
+    tokio::pin!(signal);
+    let started = tokio::select! {
+        started = Sidecar::start(config) => started,
+        () = &mut signal => return ExitCode::SUCCESS,
+    };
+    match started {
         Ok(sidecar) => {
             signal.await;
             sidecar.drain().await;

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Request, Response, Status,
-    codegen::{BoxStream, Service as _},
+    codegen::BoxStream,
     service::{Routes, RoutesBuilder},
 };
 use understudy::{
@@ -112,9 +112,7 @@ impl Front {
 }
 
 impl edge::Front for Front {
-    async fn call(&self, mut request: http::Request<Incoming>, peer: Peer) -> http::Response<Body> {
-        request.extensions_mut().insert(peer);
-        let Ok(response) = self.0.clone().call(request).await;
-        edge::observed(response, |_| {})
+    async fn call(&self, request: http::Request<Incoming>, peer: Peer) -> http::Response<Body> {
+        edge::routed(self.0.clone(), request, peer, |_| {}).await
     }
 }

@@ -63,7 +63,10 @@ impl Body {
 }
 
 /// An answer of tonic's; `ended` is called once, with the code that the client sees, or CANCELLED when it sees none.
-pub fn observed(response: Response<tonic::body::Body>, ended: impl FnOnce(Code) + Send + 'static) -> Response<Body> {
+pub(super) fn observed(
+    response: Response<tonic::body::Body>,
+    ended: impl FnOnce(Code) + Send + 'static,
+) -> Response<Body> {
     let mut ended = Ended(Some(Box::new(ended)));
     if response.headers().contains_key(STATUS) {
         ended.with(code(response.headers()));

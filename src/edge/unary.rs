@@ -126,7 +126,7 @@ where
 }
 
 /// What is no gRPC call at all.
-fn refuse_http(request: &http::Request<Incoming>) -> Option<Response<Body>> {
+pub(super) fn refuse_http(request: &http::Request<Incoming>) -> Option<Response<Body>> {
     let plain = |code: StatusCode, name: HeaderName, value: &'static str| {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = code;
@@ -246,7 +246,7 @@ fn success(frame: Frame) -> Response<Body> {
 }
 
 /// An answer of headers only.
-fn failure(code: StatusCode, status: &Status) -> Response<Body> {
+pub(super) fn failure(code: StatusCode, status: &Status) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = code;
     let headers = response.headers_mut();
