@@ -1,0 +1,144 @@
+//! A report for programs. The names are those of `shadow.proto`, enums are lower-case words, what is absent is null.
+
+use serde_json::{Value as Json, json};
+use understudy::v1;
+
+/// The whole report.
+pub(crate) fn report(report: &v1::Report) -> Json {
+    let flips = report.flips.iter();
+    json!({
+        "epoch": report.epoch.as_ref().map(epoch),
+        "verdict": verdict(report.verdict()),
+        "reasons": report.reasons,
+        "pairs_needed": report.pairs_needed,
+        "exchanges": report.exchanges.as_ref().map(conservation),
+        "rows": report.rows.as_ref().map(conservation),
+        "agreement": report.agreement.as_ref().map(agreement),
+        "flips": flips
+            .map(|flip| json!({"primary": flip.primary, "candidate": flip.candidate, "count": flip.count}))
+            .collect::<Json>(),
+        "score_delta": report.score_delta.as_ref().map(|delta| json!({
+            "count": delta.count,
+            "mean": delta.mean,
+            "mean_absolute": delta.mean_absolute,
+            "max_absolute": delta.max_absolute,
+            "root_mean_square": delta.root_mean_square,
+        })),
+        "primary_latency": report.primary_latency.as_ref().map(latency),
+        "candidate_latency": report.candidate_latency.as_ref().map(latency),
+        "intake": report.intake.as_ref().map(|intake| json!({
+            "connected": intake.connected,
+            "subscriptions": intake.subscriptions,
+            "sampled_out": intake.sampled_out,
+            "last_error": intake.last_error,
+        })),
+        "generated_unix_nanos": report.generated_unix_nanos,
+    })
+}
+
+/// The word for a verdict.
+pub(crate) fn verdict(verdict: v1::Verdict) -> &'static str {
+    match verdict {
+        v1::Verdict::Unspecified => "unspecified",
+        v1::Verdict::Undecided => "undecided",
+        v1::Verdict::Promote => "promote",
+        v1::Verdict::Reject => "reject",
+    }
+}
+
+/// The word for a task.
+pub(crate) fn task(task: v1::Task) -> &'static str {
+    match task {
+        v1::Task::Unspecified => "unspecified",
+        v1::Task::Binary => "binary",
+        v1::Task::Multiclass => "multiclass",
+        v1::Task::Regression => "regression",
+        v1::Task::Quantile => "quantile",
+    }
+}
+
+/// Rows that agreed, and what that proves.
+pub(crate) fn agreement(agreement: &v1::Agreement) -> Json {
+    json!({
+        "compared": agreement.compared,
+        "agreed": agreement.agreed,
+        "rate": agreement.rate,
+        "lower": agreement.lower,
+        "upper": agreement.upper,
+        "alpha": agreement.alpha,
+        "gate": agreement.gate,
+        "log_e": agreement.log_e,
+        "log_e_abort": agreement.log_e_abort,
+        "log_e_needed": agreement.log_e_needed,
+        "one_sided_lower": agreement.one_sided_lower,
+        "worst_case_lower": agreement.worst_case_lower,
+        "worst_case_log_e": agreement.worst_case_log_e,
+        "accuracy_change_bound": agreement.accuracy_change_bound,
+        "nonfinite": agreement.nonfinite,
+    })
+}
+
+fn epoch(epoch: &v1::Epoch) -> Json {
+    let model = |version: &v1::ModelVersion| json!({"name": version.name, "version": version.version});
+    json!({
+        "number": epoch.number,
+        "primary": epoch.primary.as_ref().map(model),
+        "candidate": epoch.candidate.as_ref().map(model),
+        "task": task(epoch.task()),
+        "started_unix_nanos": epoch.started_unix_nanos,
+        "manual_restarts": epoch.manual_restarts,
+        "comparator": epoch.comparator,
+    })
+}
+
+fn conservation(counts: &v1::Conservation) -> Json {
+    json!({
+        "offered": counts.offered,
+        "compared": counts.compared,
+        "dropped": counts.dropped,
+        "failed": counts.failed,
+        "in_flight": counts.in_flight,
+        "coverage": counts.coverage,
+    })
+}
+
+fn latency(latency: &v1::Latency) -> Json {
+    json!({
+        "observed_via": latency.observed_via,
+        "count": latency.count,
+        "mean": latency.mean,
+        "p50": latency.p50,
+        "p95": latency.p95,
+        "p99": latency.p99,
+        "max": latency.max,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::tests::sample;
+
+    #[test]
+    fn names_are_stable_and_enums_are_words() {
+        let json = report(&sample());
+        assert_eq!(json["verdict"], "promote");
+        assert_eq!(json["epoch"]["task"], "binary");
+        assert_eq!(json["epoch"]["primary"], json!({"name": "adult", "version": "1"}));
+        assert_eq!(json["agreement"]["compared"], 4000);
+        assert_eq!(json["agreement"]["agreed"], 3964);
+        assert_eq!(json["rows"]["dropped"], json!({"queue_full": 12}));
+        assert_eq!(json["flips"][1], json!({"primary": "<=50K", "candidate": ">50K", "count": 19}));
+        assert_eq!(json["candidate_latency"]["observed_via"], "in-process");
+        assert_eq!(json["pairs_needed"], Json::Null);
+    }
+
+    #[test]
+    fn an_empty_report_and_infinite_figures_are_null() {
+        let empty = report(&v1::Report::default());
+        assert_eq!(empty["agreement"], Json::Null);
+        assert_eq!(empty["flips"], json!([]));
+        let infinite = v1::Agreement { log_e: f64::NEG_INFINITY, ..v1::Agreement::default() };
+        assert_eq!(agreement(&infinite)["log_e"], Json::Null);
+    }
+}

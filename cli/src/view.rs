@@ -1,0 +1,205 @@
+//! A report as lines of text: at most 24, at most [`WIDTH`] wide.
+
+use understudy::v1::{Agreement, Conservation, Latency, ModelVersion, Report, ScoreDelta, Verdict};
+
+use crate::{
+    output::Paint,
+    report_json::{task, verdict as word},
+    words::{count, cut, evidence, percent, score, seconds, shown, wrap},
+};
+
+mod bars;
+mod flips;
+
+pub(crate) use bars::progress;
+
+/// Columns.
+pub(crate) const WIDTH: usize = 100;
+/// Columns of the names on the left.
+const NAME: usize = 12;
+/// Lines, where the reasons are not many more.
+const HEIGHT: usize = 24;
+/// Lines of reasons that are always shown.
+const REASONS: usize = 2;
+
+/// Everything.
+pub(crate) fn lines(report: &Report, paint: Paint) -> Vec<String> {
+    let mut lines = vec![title(report, paint)];
+    let connected = report.intake.as_ref().is_some_and(|intake| intake.connected);
+    if !connected {
+        let error = report.intake.as_ref().map(|intake| shown(&intake.last_error)).unwrap_or_default();
+        lines.push(paint.yellow(cut(&format!("not connected to the primary's tap: {error}"), WIDTH)));
+    }
+    lines.push(String::new());
+    if let Some(agreement) = &report.agreement {
+        lines.extend(agreement_lines(agreement, paint));
+    }
+    if let Some(rows) = &report.rows {
+        lines.push(coverage(rows, report.agreement.as_ref(), paint));
+    }
+    if let Some(delta) = report.score_delta.as_ref().filter(|delta| delta.count > 0) {
+        lines.push(score_line(delta, paint));
+    }
+    let flips = flips::lines(&report.flips, paint);
+    if !flips.is_empty() {
+        lines.push(String::new());
+        lines.extend(flips);
+    }
+    let latencies = [("primary", &report.primary_latency), ("candidate", &report.candidate_latency)];
+    let latencies: Vec<_> = latencies.into_iter().filter_map(|(who, latency)| Some((who, latency.as_ref()?))).collect();
+    if !latencies.is_empty() {
+        lines.push(String::new());
+        let head = format!("{:<10}{:>10}{:>10}{:>10}{:>10}", "", "p50", "p95", "p99", "max");
+        lines.push(named("Latency", &paint.dim(head), paint));
+        lines.extend(latencies.into_iter().map(|(who, latency)| latency_line(who, latency, paint)));
+    }
+    lines.push(String::new());
+    let room = HEIGHT.saturating_sub(lines.len() + 1).max(REASONS);
+    lines.extend(verdict(report, room, paint));
+    lines
+}
+
+/// The most important figures, where there is one line only.
+pub(crate) fn line(report: &Report) -> String {
+    let Some((agreement, rate)) = report.agreement.as_ref().and_then(|all| Some((all, all.rate?))) else {
+        return "nothing compared yet".to_owned();
+    };
+    format!(
+        "{} rows compared, agreement {} [{}, {}], gate {}, {}",
+        count(agreement.compared),
+        percent(rate),
+        percent(agreement.lower),
+        percent(agreement.upper),
+        percent(agreement.gate),
+        word(report.verdict()),
+    )
+}
+
+/// The verdict in its colour.
+pub(crate) fn coloured(verdict: Verdict, paint: Paint) -> String {
+    let text = paint.bold(word(verdict).to_uppercase());
+    match verdict {
+        Verdict::Promote => paint.green(text),
+        Verdict::Reject => paint.red(text),
+        Verdict::Undecided | Verdict::Unspecified => paint.yellow(text),
+    }
+}
+
+/// A line with its name on the left.
+pub(crate) fn named(name: &str, rest: &str, paint: Paint) -> String {
+    format!("{}{rest}", paint.bold(format_args!("{name:<NAME$}")))
+}
+
+fn title(report: &Report, paint: Paint) -> String {
+    let Some(epoch) = &report.epoch else { return paint.dim("no rehearsal yet") };
+    let model = |version: Option<&ModelVersion>| {
+        version.map_or_else(|| "?".into(), |model| cut(&shown(&format!("{} {}", model.name, model.version)), 30))
+    };
+    let models = format!("{} → {}", model(epoch.primary.as_ref()), model(epoch.candidate.as_ref()));
+    let restarts = match epoch.manual_restarts {
+        0 => String::new(),
+        n => format!(", {n} by hand"),
+    };
+    let comparator = epoch.comparator.split(',').next().map(shown).unwrap_or_default();
+    let about = format!("{}, epoch {}{restarts}, {comparator}", task(epoch.task()), epoch.number);
+    let room = WIDTH.saturating_sub(models.chars().count() + 3);
+    format!("{}   {}", paint.bold(models), paint.dim(cut(about.trim_end_matches([',', ' ']), room)))
+}
+
+fn agreement_lines(agreement: &Agreement, paint: Paint) -> Vec<String> {
+    let Agreement { compared, agreed, lower, upper, gate, log_e, log_e_abort, log_e_needed: needed, .. } = *agreement;
+    let Some(rate) = agreement.rate else {
+        return vec![named(
+            "Agreement",
+            &paint.dim(format_args!("no row compared yet, gate {}", percent(gate))),
+            paint,
+        )];
+    };
+    let figures = format!(
+        "{}   {} … {}   {} of {} rows   {}",
+        paint.bold(format_args!("{:>9}", percent(rate))),
+        percent(lower),
+        percent(upper),
+        count(agreed),
+        count(compared),
+        paint.cyan(format_args!("gate {}", percent(gate))),
+    );
+    let evidence = format!(
+        "{:>9} {} {} of {needed:.1}   reject {} {} of {needed:.1}",
+        "promote",
+        paint.green(progress(log_e / needed, 16)),
+        evidence(log_e, needed),
+        paint.red(progress(log_e_abort / needed, 16)),
+        evidence(log_e_abort, needed),
+    );
+    vec![
+        named("Agreement", &figures, paint),
+        named("", &bars::interval(agreement, rate, paint), paint),
+        named("Evidence", &evidence, paint),
+    ]
+}
+
+fn coverage(rows: &Conservation, agreement: Option<&Agreement>, paint: Paint) -> String {
+    let sum = |counts: &std::collections::BTreeMap<String, u64>| counts.values().sum::<u64>();
+    let lost = |n: u64, what: &str| {
+        let text = format!("{} {what}", count(n));
+        if n == 0 { text } else { paint.yellow(text) }
+    };
+    let worst = match agreement {
+        Some(agreement) if rows.coverage.is_some_and(|coverage| coverage < 1.0) => {
+            format!(", worst case ≥ {}", percent(agreement.worst_case_lower))
+        }
+        _ => String::new(),
+    };
+    let text = format!(
+        "{:>9}   {} rows offered, {}, {}, {} in flight{worst}",
+        rows.coverage.map_or_else(|| "-".into(), percent),
+        count(rows.offered),
+        lost(sum(&rows.dropped), "dropped"),
+        lost(sum(&rows.failed), "failed"),
+        count(rows.in_flight),
+    );
+    named("Coverage", &text, paint)
+}
+
+fn score_line(delta: &ScoreDelta, paint: Paint) -> String {
+    let text = format!(
+        "{:>9}   mean |Δ|, largest {}, RMS {}, mean Δ {}",
+        score(delta.mean_absolute, delta.max_absolute),
+        score(delta.max_absolute, delta.max_absolute),
+        score(delta.root_mean_square, delta.max_absolute),
+        score(delta.mean, delta.max_absolute),
+    );
+    named("Score shift", &text, paint)
+}
+
+fn latency_line(who: &str, latency: &Latency, paint: Paint) -> String {
+    let Latency { p50, p95, p99, max, count: n, .. } = *latency;
+    let columns: String =
+        [p50, p95, p99, max].map(|time| format!("{:>10}", if n == 0 { "-".into() } else { seconds(time) })).concat();
+    let via = paint.dim(format_args!("observed via {}", cut(&shown(&latency.observed_via), 24)));
+    named("", &format!("{who:<10}{columns}   {via}"), paint)
+}
+
+/// The verdict, and why in at most `room` lines.
+fn verdict(report: &Report, room: usize, paint: Paint) -> Vec<String> {
+    let mut reasons: Vec<String> =
+        report.reasons.iter().flat_map(|reason| wrap(&shown(reason), WIDTH - NAME)).collect();
+    let needed = report.pairs_needed.filter(|pairs| *pairs > 0 && report.verdict() == Verdict::Undecided);
+    let room = room - usize::from(needed.is_some());
+    if reasons.len() > room {
+        reasons.truncate(room);
+        if let Some(last) = reasons.last_mut() {
+            *last = cut(&format!("{last} …"), WIDTH - NAME);
+        }
+    }
+    if let Some(pairs) = needed {
+        reasons.push(format!("about {} more rows until a promotion, at the agreement seen so far", count(pairs)));
+    }
+    let mut lines = vec![named("Verdict", &coloured(report.verdict(), paint), paint)];
+    lines.extend(reasons.iter().map(|reason| named("", reason, paint)));
+    lines
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,10 @@
+//! The product as its users see it: over sockets, against LightGBM's own answers. One module a theme.
+
+#![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
+
+mod answers;
+mod contract;
+mod edge;
+mod health;
+mod metrics;
+mod tap;

@@ -1,0 +1,77 @@
+//! What the end-to-end tests stand on: processes' worth of product started on port 0, clients that behave and clients that
+//! do not, and the examples of the repository as the data.
+//!
+//! * [`primary`] — a server
+//! * [`rehearsal`] — a sidecar; [`collector`] — where it sends its figures; [`stub`] — a candidate that misbehaves
+//! * [`load`] — clients
+//! * [`adult`] — rows and LightGBM's own answers, from `examples/adult`; [`tensors`] sends and reads them as tensors
+//! * [`package`] — a copy of a model package, to be broken or changed
+//! * [`grpc`] — any headers and any bytes as a gRPC call; [`wire`] — any HTTP/2 frame
+//! * [`scrape`] — `/metrics` and whatever else the admin port says
+
+#![allow(clippy::missing_panics_doc, reason = "the harness panics where a test would")]
+
+use std::{
+    future::Future,
+    panic::Location,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+pub mod adult;
+pub mod collector;
+pub mod grpc;
+pub mod load;
+pub mod package;
+pub mod primary;
+pub mod rehearsal;
+pub mod scrape;
+pub mod stub;
+pub mod tensors;
+pub mod wire;
+
+pub use primary::Primary;
+pub use rehearsal::Rehearsal;
+
+/// For whatever should be quick: a busy machine with two cores may still take a while.
+pub const SOON: Duration = Duration::from_secs(10);
+
+/// `examples/` of the repository.
+pub fn examples() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples"))
+}
+
+/// Asks `probe` until it says `Ok`, instead of sleeping for as long as it might take.
+///
+/// # Panics
+/// After `deadline`, with what `probe` said last.
+#[track_caller]
+pub fn eventually<T, P, F>(deadline: Duration, mut probe: P) -> impl Future<Output = T>
+where
+    P: FnMut() -> F,
+    F: Future<Output = anyhow::Result<T>>,
+{
+    let caller = Location::caller();
+    let ends = Instant::now() + deadline;
+    async move {
+        loop {
+            match probe().await {
+                Ok(value) => return value,
+                Err(error) if Instant::now() >= ends => panic!("{caller}: not within {deadline:?}: {error:#}"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    }
+}
+
+/// Waits for `future`, which must end by itself.
+///
+/// # Panics
+/// When it does not within `deadline`.
+#[track_caller]
+pub fn within<F: Future>(deadline: Duration, future: F) -> impl Future<Output = F::Output> {
+    let caller = Location::caller();
+    async move {
+        tokio::time::timeout(deadline, future).await.unwrap_or_else(|_| panic!("{caller}: not within {deadline:?}"))
+    }
+}
