@@ -49,13 +49,13 @@ pub struct Settings {
     /// The chance of a wrong verdict that is accepted [default: 0.05]
     #[arg(long, env = "SHADOW_ALPHA", value_name = "SHARE")]
     pub alpha: Option<f64>,
-    /// Rows to compare before a promotion [default: 1000]
+    /// Exchanges to compare before a promotion [default: 1000]
     #[arg(long, env = "SHADOW_MIN_PAIRS", value_name = "N")]
     pub min_pairs: Option<u64>,
     /// Time before a promotion, so that the usual mix of traffic is seen [default: 1h]
     #[arg(long, env = "SHADOW_MIN_DURATION", value_name = "DURATION")]
     pub min_duration: Option<String>,
-    /// Below this share of compared rows, those that are missing count as disagreements [default: 0.95]
+    /// Below this share of compared rows or exchanges, missing exchanges count as disagreements [default: 0.95]
     #[arg(long, env = "SHADOW_MIN_COVERAGE", value_name = "SHARE")]
     pub min_coverage: Option<f64>,
     /// The share of exchanges on which the candidate may fail [default: 0.01]

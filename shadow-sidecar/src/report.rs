@@ -109,6 +109,7 @@ fn agreement(rehearsal: &Rehearsal, tally: &Tally, figures: &Figures) -> v1::Agr
         accuracy_change_bound: figures.accuracy_change_bound,
         nonfinite: tally.nonfinite(),
         log_e_needed: figures.log_e_needed,
+        observations: figures.observations,
     }
 }
 

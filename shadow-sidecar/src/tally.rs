@@ -7,6 +7,7 @@
 
 mod conservation;
 mod flips;
+mod shares;
 
 pub use conservation::{Conservation, DropReason, End};
 pub use flips::{Flip, Flips, MAX_CLASSES};
@@ -15,6 +16,7 @@ use crate::compare::RowOutcome;
 use crate::stats::agreement::{log_e_above, log_e_below};
 use crate::stats::{histogram::Histogram, moments::Moments};
 use crate::verdict::Gates;
+use shares::Shares;
 
 /// All counters of one epoch. They add up across replicas.
 #[derive(Debug, Clone)]
@@ -25,6 +27,8 @@ pub struct Tally {
     exchanges: Conservation,
     rows: Conservation,
     agreed: u64,
+    observations: u64,
+    shares: Shares,
     nonfinite: u64,
     stale: u64,
     flips: Flips,
@@ -83,6 +87,8 @@ impl Tally {
             exchanges: Conservation::default(),
             rows: Conservation::default(),
             agreed: 0,
+            observations: 0,
+            shares: Shares::default(),
             nonfinite: 0,
             stale: 0,
             flips: Flips::new(classes),
@@ -105,7 +111,7 @@ impl Tally {
     }
 
     /// The candidate answered and the answers were compared, row by row. Should there not be one outcome for each row,
-    /// the exchange is dropped as incomparable.
+    /// the exchange is dropped as incomparable. An exchange without rows is compared, but is no observation.
     pub fn compared(&mut self, ticket: Ticket, outcomes: &[RowOutcome], latency: Latency) {
         if outcomes.len() as u64 != ticket.rows {
             return self.dropped(ticket, DropReason::Incomparable);
@@ -113,8 +119,13 @@ impl Tally {
         if !self.settle(ticket, End::Compared) {
             return;
         }
+        let agreed = outcomes.iter().filter(|outcome| outcome.agreed).count() as u64;
+        self.agreed += agreed;
+        if !outcomes.is_empty() {
+            self.observations += 1;
+            self.shares.record(agreed, outcomes.len() as u64);
+        }
         for outcome in outcomes {
-            self.agreed += u64::from(outcome.agreed);
             self.nonfinite += u64::from(outcome.nonfinite);
             self.flips.record(outcome.primary_class, outcome.candidate_class);
             if let Some(delta) = outcome.delta {
@@ -157,7 +168,7 @@ impl Tally {
 
     /// The larger of what was seen at earlier looks, and now.
     pub fn evidence(&self, gates: &Gates) -> Evidence {
-        let (n, s) = (self.rows.compared(), self.agreed);
+        let (n, s) = (self.observations(), self.shares());
         let now = Evidence {
             gates: *gates,
             above: log_e_above(n, s, gates.gate, gates.prior),
@@ -184,6 +195,8 @@ impl Tally {
         self.exchanges.merge(&other.exchanges);
         self.rows.merge(&other.rows);
         self.agreed = self.agreed.saturating_add(other.agreed);
+        self.observations = self.observations.saturating_add(other.observations);
+        self.shares.merge(other.shares);
         self.nonfinite = self.nonfinite.saturating_add(other.nonfinite);
         self.stale = self.stale.saturating_add(other.stale);
         self.delta.merge(&other.delta);
@@ -195,7 +208,11 @@ impl Tally {
 
     /// Whether nothing was lost from sight, and nothing counted twice.
     pub fn holds(&self) -> bool {
-        self.exchanges.holds() && self.rows.holds() && self.agreed <= self.rows.compared()
+        self.exchanges.holds()
+            && self.rows.holds()
+            && self.agreed <= self.rows.compared()
+            && self.observations <= self.exchanges.compared().min(self.rows.compared())
+            && self.shares() <= self.observations as f64
     }
 
     /// The number of the epoch.
@@ -208,7 +225,7 @@ impl Tally {
         &self.exchanges
     }
 
-    /// Rows in them: what agreement is about.
+    /// Rows in them.
     pub fn rows(&self) -> &Conservation {
         &self.rows
     }
@@ -216,6 +233,17 @@ impl Tally {
     /// Rows that agreed, of `rows().compared()`.
     pub fn agreed(&self) -> u64 {
         self.agreed
+    }
+
+    /// Compared exchanges with at least one row: what the evidence counts (n).
+    pub fn observations(&self) -> u64 {
+        self.observations
+    }
+
+    /// The sum over the observations of the share of rows that agreed (s), in [0, `observations()`]. Equal to
+    /// `agreed()` when each has one row.
+    pub fn shares(&self) -> f64 {
+        self.shares.sum()
     }
 
     /// Rows that did not agree because a score was NaN or infinite.

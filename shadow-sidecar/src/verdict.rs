@@ -3,15 +3,17 @@
 //! What each verdict takes, and how sure it is:
 //!
 //! - *promote*: the evidence for "agreement > gate" has reached ln(1/alpha) at some look, and every guardrail holds now:
-//!   agreement seen so far above the gate, coverage high (or the gate proven even with every missing row counted as a
-//!   disagreement), error rate proven below its limit, enough rows, enough time. A candidate whose agreement is at most
-//!   the gate is promoted with probability at most alpha, over the whole epoch and however often one looks: guardrails
-//!   only make it less.
-//!   This counts rows, and so takes rows of one request that don't repeat each other: see
-//!   [`agreement`].
+//!   agreement seen so far above the gate, coverage high (or the gate proven even with every missing exchange counted as
+//!   a disagreement), error rate proven below its limit, enough exchanges, enough time. A candidate whose agreement is
+//!   at most the gate is promoted with probability at most alpha, over the whole epoch and however often one looks:
+//!   guardrails only make it less.
 //! - *reject*: the evidence for "agreement < abort" has reached ln(1/alpha) at some look, or the error rate is proven
 //!   above its limit. A sound candidate is rejected with probability at most alpha for each of the two.
 //! - *undecided*: anything else.
+//!
+//! Agreement is the mean share of agreeing rows per exchange, and an exchange is one observation: the rows of a request
+//! may depend on each other in any way. What is assumed of exchanges is `E[share | past] <= gate` for every candidate
+//! that must not be promoted, which requests that are retried or repeated can break: see [`agreement`].
 //!
 //! Evidence stays once it has been reached; guardrails follow the figures. So a promotion can be taken back: by more
 //! drops, by errors, or by agreement that falls, which means that traffic or model has changed. When both kinds of
@@ -69,8 +71,8 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// Why, for people, the weightiest first.
     pub reasons: Vec<String>,
-    /// Rows still to be compared until a promotion is expected, if agreement and error rate stay what they are; 0 when
-    /// only time or coverage is missing. None when the gate can't be reached so.
+    /// Exchanges still to be compared until a promotion is expected, if agreement and error rate stay what they are; 0
+    /// when only time or coverage is missing. None when the gate can't be reached so.
     pub pairs_needed: Option<u64>,
     /// The figures behind it.
     pub figures: Figures,
@@ -89,11 +91,11 @@ pub fn judge(tally: &Tally, gates: &Gates, elapsed: Duration) -> Judgement {
     for (holds, reason) in guardrails(tally, &figures, gates, elapsed) {
         if holds { held.push(reason) } else { missing.push(reason) }
     }
-    let proven = figures.compared > 0 && figures.above_gate && figures.log_e >= figures.log_e_needed;
+    let proven = figures.observations > 0 && figures.above_gate && figures.log_e >= figures.log_e_needed;
     let verdict = if proven && missing.is_empty() { Verdict::Promote } else { Verdict::Undecided };
     let mut reasons = vec![agreement];
     reasons.extend(if verdict == Verdict::Promote { held } else { missing });
-    Judgement { verdict, reasons, pairs_needed: pairs_needed(tally, &figures, gates), figures }
+    Judgement { verdict, reasons, pairs_needed: pairs_needed(&figures, gates), figures }
 }
 
 /// What speaks against the candidate for good.
@@ -102,9 +104,8 @@ fn rejections(figures: &Figures, gates: &Gates) -> Vec<String> {
     if figures.log_e_abort >= figures.log_e_needed {
         let fallen = if figures.log_e >= figures.log_e_needed { ", though it was above the gate earlier" } else { "" };
         reasons.push(format!(
-            "agreement {} of {} rows is below {} ({}){fallen}",
-            percent(figures.rate.unwrap_or_default()),
-            count(figures.compared),
+            "{} is below {} ({}){fallen}",
+            seen(figures.rate.unwrap_or_default(), figures),
             percent(gates.abort()),
             log_e(figures.log_e_abort, figures.log_e_needed),
         ));
@@ -127,7 +128,7 @@ fn agreement_reason(figures: &Figures, gates: &Gates) -> String {
     let Some(rate) = figures.rate else {
         return "no row has been compared yet".to_owned();
     };
-    let seen = format!("agreement {} of {} rows", percent(rate), count(figures.compared));
+    let seen = seen(rate, figures);
     let gate = percent(gates.gate);
     let evidence = log_e(figures.log_e, figures.log_e_needed);
     if figures.log_e < figures.log_e_needed {
@@ -139,13 +140,19 @@ fn agreement_reason(figures: &Figures, gates: &Gates) -> String {
     }
 }
 
+/// "agreement 99.2 % over 4,000 exchanges (36,000 rows)"
+fn seen(rate: f64, figures: &Figures) -> String {
+    let (exchanges, rows) = (count(figures.observations), count(figures.compared));
+    format!("agreement {} over {exchanges} exchanges ({rows} rows)", percent(rate))
+}
+
 /// What else a promotion takes: whether it holds, and the sentence that says so or what is missing.
 fn guardrails(tally: &Tally, figures: &Figures, gates: &Gates, elapsed: Duration) -> Vec<(bool, String)> {
     let mut all = Vec::with_capacity(4);
 
-    let enough = figures.compared >= gates.min_pairs;
-    let (compared, pairs) = (count(figures.compared), count(gates.min_pairs));
-    all.push((enough, format!("{compared} rows were compared, {pairs} are required")));
+    let enough = figures.observations >= gates.min_pairs;
+    let (compared, pairs) = (count(figures.observations), count(gates.min_pairs));
+    all.push((enough, format!("{compared} exchanges were compared, {pairs} are required")));
 
     let coverage = figures.coverage.unwrap_or_default();
     let limit = percent(gates.min_coverage);
@@ -153,13 +160,14 @@ fn guardrails(tally: &Tally, figures: &Figures, gates: &Gates, elapsed: Duration
         all.push((true, format!("coverage {} is at least {limit}", percent(coverage))));
     } else {
         let proven = figures.worst_case_log_e >= figures.log_e_needed;
-        let missing = count(tally.rows().eligible().saturating_sub(figures.compared));
+        let missing = count(figures::missing(tally));
         let so = if proven { "but the gate is proven" } else { "and the gate is not proven" };
         let evidence = log_e(figures.worst_case_log_e, figures.log_e_needed);
         all.push((
             proven,
             format!(
-                "coverage {} is below {limit}, {so} with the {missing} missing rows counted as disagreements ({evidence})",
+                "coverage {} is below {limit}, {so} with the {missing} missing exchanges counted as disagreements \
+                 ({evidence})",
                 percent(coverage),
             ),
         ));
@@ -187,9 +195,9 @@ fn guardrails(tally: &Tally, figures: &Figures, gates: &Gates, elapsed: Duration
     all
 }
 
-/// The larger of what agreement, the error rate and the least number of rows still take.
-fn pairs_needed(tally: &Tally, figures: &Figures, gates: &Gates) -> Option<u64> {
-    let (n, s) = (figures.compared, figures.agreed);
+/// The larger of what agreement, the error rate and the least number of exchanges still take.
+fn pairs_needed(figures: &Figures, gates: &Gates) -> Option<u64> {
+    let (n, s) = (figures.observations, figures.shares);
     let for_agreement = match figures.log_e >= figures.log_e_needed {
         true if figures.above_gate => 0,
         true => return None,
@@ -198,9 +206,7 @@ fn pairs_needed(tally: &Tally, figures: &Figures, gates: &Gates) -> Option<u64> 
     let for_errors = if gates.max_error_rate < 1.0 {
         let ErrorRate { failed, attempts, .. } = figures.errors;
         let limit = 1.0 - gates.max_error_rate;
-        let exchanges = agreement::pairs_needed(attempts, attempts - failed, limit, gates.alpha, gates.prior)?;
-        let rows = n as f64 / (tally.exchanges().compared().max(1) as f64);
-        (exchanges as f64 * rows.max(1.0)).ceil() as u64
+        agreement::pairs_needed(attempts, (attempts - failed) as f64, limit, gates.alpha, gates.prior)?
     } else {
         0
     };

@@ -1,12 +1,18 @@
-//! Looking after every row must not promote a candidate that only just misses the gate; a classical bound does.
+//! Looking after every exchange must not promote a candidate that only just misses the gate, whatever the rows of a
+//! request have to do with each other. A classical bound does, and so does counting rows.
 
 use shadow_sidecar::stats::agreement::{Prior, log_e_above};
 use shadow_sidecar::stats::special::ln_incomplete_beta;
 
 const GATE: f64 = 0.9;
 const ALPHA: f64 = 0.05;
-const ROWS: usize = 2000;
+const EXCHANGES: usize = 2000;
 const RUNS: usize = 2000;
+
+/// Four standard errors of a simulated share of at most alpha.
+fn noise() -> f64 {
+    4.0 * (ALPHA * (1.0 - ALPHA) / RUNS as f64).sqrt()
+}
 
 /// A fixed sequence of random numbers in [0, 1), the same everywhere (`SplitMix64`).
 struct Random(u64);
@@ -19,14 +25,19 @@ impl Random {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
     }
+
+    fn happens(&mut self, p: f64) -> bool {
+        self.next() < p
+    }
 }
 
-/// For every n the fewest agreements that promote. Both tests want more and more of them, never fewer.
-fn boundary(promotes: impl Fn(u64, u64) -> bool) -> Vec<u64> {
+/// For every number of exchanges, of `rows` rows each, the fewest rows that must agree for a promotion. All tests here
+/// want more and more of them, never fewer.
+fn boundary(rows: u64, promotes: impl Fn(u64, u64) -> bool) -> Vec<u64> {
     let mut fewest = 0;
-    (1..=ROWS as u64)
-        .map(|n| {
-            while fewest <= n && !promotes(n, fewest) {
+    (1..=EXCHANGES as u64)
+        .map(|exchanges| {
+            while fewest <= exchanges * rows && !promotes(exchanges, fewest) {
                 fewest += 1;
             }
             fewest
@@ -34,15 +45,15 @@ fn boundary(promotes: impl Fn(u64, u64) -> bool) -> Vec<u64> {
         .collect()
 }
 
-/// The share of runs, at agreement p, that are promoted at any of the looks.
-fn promoted(boundary: &[u64], p: f64, seed: u64) -> f64 {
+/// The share of runs that are promoted at any of the looks. `agreeing` draws how many rows of the next exchange agree.
+fn promoted(boundary: &[u64], seed: u64, agreeing: impl Fn(&mut Random) -> u64) -> f64 {
     let mut random = Random(seed);
     let runs = (0..RUNS).filter(|_| {
         let mut agreed = 0;
         let mut ever = false;
         // No early end: every run takes the same part of the sequence, whatever the boundary.
         for &fewest in boundary {
-            agreed += u64::from(random.next() < p);
+            agreed += agreeing(&mut random);
             ever |= agreed >= fewest;
         }
         ever
@@ -50,23 +61,76 @@ fn promoted(boundary: &[u64], p: f64, seed: u64) -> f64 {
     runs.count() as f64 / RUNS as f64
 }
 
+/// Exchanges of one row, which agrees with probability p.
+fn single(p: f64) -> impl Fn(&mut Random) -> u64 {
+    move |random| u64::from(random.happens(p))
+}
+
 #[test]
 fn peeking_is_free_for_the_e_process_only() {
-    // Four standard errors of a simulated share of at most alpha.
-    let noise = 4.0 * (ALPHA * (1.0 - ALPHA) / RUNS as f64).sqrt();
     for prior in [Prior::Uniform, Prior::Jeffreys] {
-        let e_process = boundary(|n, s| log_e_above(n, s, GATE, prior) >= -ALPHA.ln());
-        let wrongly = promoted(&e_process, GATE, 7);
-        assert!(wrongly <= ALPHA + noise, "{prior:?}: {wrongly}");
+        let e_process = boundary(1, |n, s| log_e_above(n, s as f64, GATE, prior) >= -ALPHA.ln());
+        let wrongly = promoted(&e_process, 7, single(GATE));
+        assert!(wrongly <= ALPHA + noise(), "{prior:?}: {wrongly}");
         // It is not just timid.
         assert!(wrongly > 0.01, "{prior:?}: {wrongly}");
-        assert!(promoted(&e_process, 0.95, 11) > 0.99);
+        assert!(promoted(&e_process, 11, single(0.95)) > 0.99);
         // Further below the gate it is rarer still.
-        assert!(promoted(&e_process, 0.88, 3) < wrongly);
+        assert!(promoted(&e_process, 3, single(0.88)) < wrongly);
     }
     // Clopper and Pearson's lower bound lies above the gate: P(at least s agreements at the gate) < alpha.
     let classical =
-        boundary(|n, s| s > 0 && ln_incomplete_beta(s as f64, (n - s + 1) as f64, GATE, 1.0 - GATE) < ALPHA.ln());
-    let wrongly = promoted(&classical, GATE, 7);
+        boundary(1, |n, s| s > 0 && ln_incomplete_beta(s as f64, (n - s + 1) as f64, GATE, 1.0 - GATE) < ALPHA.ln());
+    let wrongly = promoted(&classical, 7, single(GATE));
     assert!(wrongly > 4.0 * ALPHA, "{wrongly}");
+}
+
+const ROWS: u64 = 5;
+
+/// Exchanges of one row, sent five times: all agree or none does.
+fn identical(p: f64) -> impl Fn(&mut Random) -> u64 {
+    move |random| if random.happens(p) { ROWS } else { 0 }
+}
+
+/// Easy requests, in which every row agrees, and hard ones, in which every other does: p in the mean.
+fn clustered(p: f64) -> impl Fn(&mut Random) -> u64 {
+    move |random| {
+        let hard = random.happens(2.0 * (1.0 - p));
+        let each = if hard { 0.5 } else { 1.0 };
+        (0..ROWS).map(|_| u64::from(random.happens(each))).sum()
+    }
+}
+
+/// Rows that have nothing to do with each other: what counting rows takes for granted.
+fn independent(p: f64) -> impl Fn(&mut Random) -> u64 {
+    move |random| (0..ROWS).map(|_| u64::from(random.happens(p))).sum()
+}
+
+#[test]
+fn rows_of_a_request_may_repeat_each_other() {
+    let threshold = -ALPHA.ln();
+    let share = |agreed: u64| agreed as f64 / ROWS as f64;
+    let exchanges = boundary(ROWS, |n, agreed| log_e_above(n, share(agreed), GATE, Prior::Uniform) >= threshold);
+    // What it was: an observation for every row.
+    let rows = boundary(ROWS, |n, agreed| log_e_above(n * ROWS, agreed as f64, GATE, Prior::Uniform) >= threshold);
+
+    let wrongly = promoted(&exchanges, 7, identical(GATE));
+    assert!(wrongly <= ALPHA + noise(), "{wrongly}");
+    // As often as if each had been sent once: the share is 0 or 1.
+    assert!(wrongly > 0.01, "{wrongly}");
+    assert!(promoted(&exchanges, 11, identical(0.95)) > 0.99);
+    let naively = promoted(&rows, 7, identical(GATE));
+    assert!(naively > 4.0 * ALPHA, "{naively}");
+
+    let wrongly = promoted(&exchanges, 5, clustered(GATE));
+    assert!(wrongly <= ALPHA + noise(), "{wrongly}");
+    assert!(promoted(&exchanges, 13, clustered(0.95)) > 0.99);
+    let naively = promoted(&rows, 5, clustered(GATE));
+    assert!(naively > ALPHA + noise(), "{naively}");
+
+    // Counting rows is right only here, where counting exchanges is right, too.
+    for boundary in [&exchanges, &rows] {
+        let wrongly = promoted(boundary, 17, independent(GATE));
+        assert!(wrongly <= ALPHA + noise(), "{wrongly}");
+    }
 }

@@ -93,10 +93,12 @@ fn run(events: &[Event], mut check: impl FnMut(&Tally)) -> Tally {
 fn counters(tally: &Tally) -> String {
     let flips: Vec<_> = tally.flips().iter().collect();
     format!(
-        "{:?} {:?} {} {} {} {:?} {:?} {:?} {:?}",
+        "{:?} {:?} {} {} {} {} {} {:?} {:?} {:?} {:?}",
         tally.exchanges(),
         tally.rows(),
         tally.agreed(),
+        tally.observations(),
+        tally.shares(),
         tally.nonfinite(),
         tally.stale(),
         flips,
@@ -114,11 +116,12 @@ fn prior() -> impl Strategy<Value = Prior> {
     ]
 }
 
-/// n and s <= n, on all scales.
-fn counts() -> impl Strategy<Value = (u64, u64)> {
-    (0..33u32, any::<u64>(), 0.0..=1.0f64).prop_map(|(shift, n, share)| {
+/// n and s <= n, on all scales; s a whole number (each exchange has one row) or not.
+fn counts() -> impl Strategy<Value = (u64, f64)> {
+    (0..33u32, any::<u64>(), 0.0..=1.0f64, any::<bool>()).prop_map(|(shift, n, share, whole)| {
         let n = (n >> 32) >> shift;
-        (n, ((n as f64 * share) as u64).min(n))
+        let s = n as f64 * share;
+        (n, if whole { s.floor() } else { s })
     })
 }
 
@@ -138,6 +141,8 @@ proptest! {
             assert_eq!(tally.primary_latency().count(), tally.exchanges().compared());
             let coverage = tally.rows().coverage().unwrap_or(0.0);
             assert!((0.0..=1.0).contains(&coverage));
+            assert!((0.0..=tally.observations() as f64).contains(&tally.shares()));
+            assert!(tally.shares() <= tally.agreed() as f64);
         });
     }
 
@@ -171,7 +176,7 @@ proptest! {
         let (lower, upper) = confidence_sequence(n, s, alpha, prior);
         prop_assert!(0.0 <= lower && lower <= upper && upper <= 1.0);
         if n > 0 {
-            let estimate = s as f64 / n as f64;
+            let estimate = s / n as f64;
             prop_assert!(lower <= estimate && estimate <= upper, "{lower} {estimate} {upper}");
             prop_assert!(one_sided_lower(n, s, alpha, prior) <= estimate);
         }
@@ -192,31 +197,59 @@ proptest! {
         let below = log_e_below(n, s, p, prior);
         prop_assert!(!above.is_nan() && !below.is_nan());
         let scale = 1e-9 * (1.0 + above.abs() + below.abs());
-        prop_assert!(log_e_above(n + 1, s + 1, p, prior) >= above - scale);
+        prop_assert!(log_e_above(n + 1, s + 1.0, p, prior) >= above - scale);
         prop_assert!(log_e_above(n + 1, s, p, prior) <= above + scale);
-        prop_assert!(log_e_below(n + 1, s + 1, p, prior) <= below + scale);
+        // A share between 0 and 1 lies between.
+        prop_assert!(log_e_above(n + 1, s + 0.5, p, prior) <= log_e_above(n + 1, s + 1.0, p, prior) + scale);
+        prop_assert!(log_e_above(n + 1, s + 0.5, p, prior) >= log_e_above(n + 1, s, p, prior) - scale);
+        prop_assert!(log_e_below(n + 1, s + 1.0, p, prior) <= below + scale);
         prop_assert!(log_e_below(n + 1, s, p, prior) >= below - scale);
         // Both gates can't be proven at once from the same counts.
         prop_assert!(above < 3.0 || below < 3.0);
     }
 
-    /// E is a martingale at p0: its mean after one more row is what it was.
+    /// E is a martingale at p0 where shares are 0 or 1: its mean after one more observation is what it was.
     #[test]
     fn evidence_is_fair_at_the_gate((n, s) in counts(), p in 0.01..0.99f64, prior in prior()) {
         let now = log_e_above(n, s, p, prior);
         let ratio = |next: f64| (next - now).exp();
-        let mean = p * ratio(log_e_above(n + 1, s + 1, p, prior)) + (1.0 - p) * ratio(log_e_above(n + 1, s, p, prior));
+        let mean = p * ratio(log_e_above(n + 1, s + 1.0, p, prior)) + (1.0 - p) * ratio(log_e_above(n + 1, s, p, prior));
         prop_assert!((mean - 1.0).abs() < 1e-6 * (1.0 + now.abs()), "{mean} at {now}");
     }
 
+    /// Whatever the distribution of the next share, and so however the rows in it depend on each other: where its mean
+    /// is at most p0, E is not expected to grow; where it is at least p1, neither is the other.
     #[test]
-    fn rows_needed_are_just_enough(n in 0..3000u64, missing in 0..30u64, gate in 0.5..0.999f64) {
-        let s = n.saturating_sub(missing);
+    fn evidence_is_not_expected_to_grow_at_the_gate(
+        (n, s) in counts(),
+        p in 0.01..0.99f64,
+        low in 0.0..=1.0f64,
+        high in 0.0..=1.0f64,
+        prior in prior(),
+    ) {
+        // Two shares, one on either side of p, with mean p.
+        let (low, high) = (p * low, p + (1.0 - p) * high);
+        let weight = if high > low { (p - low) / (high - low) } else { 1.0 };
+        for log_e in [log_e_above, log_e_below] {
+            let now = log_e(n, s, p, prior);
+            let ratio = |share: f64| (log_e(n + 1, s + share, p, prior) - now).exp();
+            let mean = weight * ratio(high) + (1.0 - weight) * ratio(low);
+            prop_assert!(mean <= 1.0 + 1e-6 * (1.0 + now.abs()), "{mean} at {now}");
+        }
+        let now = log_m(n, s, p, prior);
+        let ratio = |share: f64| (log_m(n + 1, s + share, p, prior) - now).exp();
+        let mean = weight * ratio(high) + (1.0 - weight) * ratio(low);
+        prop_assert!(mean <= 1.0 + 1e-6 * (1.0 + now.abs()), "{mean} at {now}");
+    }
+
+    #[test]
+    fn pairs_needed_are_just_enough(n in 0..3000u64, missing in 0.0..30.0f64, gate in 0.5..0.999f64) {
+        let s = (n as f64 - missing).max(0.0);
         let proven = |n, s| log_e_above(n, s, gate, Prior::Uniform) >= 20f64.ln();
         let best = pairs_needed_at_best(n, s, gate, 0.05, Prior::Uniform);
         let Some(best) = best else { return Err(TestCaseError::fail("complete agreement always gets there")) };
-        prop_assert!(proven(n + best, s + best));
-        prop_assert!(best == 0 || !proven(n + best - 1, s + best - 1));
+        prop_assert!(proven(n + best, s + best as f64));
+        prop_assert!(best == 0 || !proven(n + best - 1, s + (best - 1) as f64));
         match pairs_needed(n, s, gate, 0.05, Prior::Uniform) {
             Some(needed) => prop_assert!(needed >= best),
             None => prop_assert!(!proven(n, s)),
@@ -276,7 +309,7 @@ proptest! {
         prop_assert!(!judgement.reasons.is_empty());
         match judgement.verdict {
             Verdict::Promote => {
-                prop_assert!(figures.log_e >= figures.log_e_needed && hours > 0 && figures.compared >= 5);
+                prop_assert!(figures.log_e >= figures.log_e_needed && hours > 0 && figures.observations >= 5);
                 prop_assert_eq!(judgement.pairs_needed, Some(0));
             }
             Verdict::Reject => prop_assert_eq!(judgement.pairs_needed, None),

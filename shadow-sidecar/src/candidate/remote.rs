@@ -140,7 +140,7 @@ impl Server {
     }
 }
 
-/// One typed tensor [N] for each feature that any row has. A number that is missing in some rows travels as NaN, a text
+/// One typed tensor of N elements for each feature that any row has. A number that is missing in some rows travels as NaN, a text
 /// as the empty text; a feature that no row has is left out.
 fn to_tensors(request: &PredictRequest, schema: &Schema) -> ModelInferRequest {
     let rows = &request.rows;

@@ -10,7 +10,7 @@ use super::agreement::{Prior, log_m};
 /// ln E = ln B(a + c, a + b) - ln B(a, a) + (b + c) ln 2, with a = 1/2 or 1 by the prior. The test of Psychometrika 12
 /// (1947) as a Robbins mixture. Counts in the order of arriving labels; replicas are pooled by adding them up.
 pub fn log_e(primary_only: u64, candidate_only: u64, prior: Prior) -> f64 {
-    log_m(primary_only.saturating_add(candidate_only), candidate_only, 0.5, prior)
+    log_m(primary_only.saturating_add(candidate_only), candidate_only as f64, 0.5, prior)
 }
 
 #[cfg(test)]

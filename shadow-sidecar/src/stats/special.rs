@@ -92,7 +92,8 @@ pub(super) fn ln_tail_fraction(a: f64, b: f64, x: f64) -> f64 {
         c = away_from_zero(1.0 + odd / c);
         let change = d * c;
         fraction *= change;
-        if (change - 1.0).abs() <= f64::EPSILON {
+        // NaN stays NaN: it ends it, too.
+        if (change - 1.0).abs() <= f64::EPSILON || change.is_nan() {
             break;
         }
     }

@@ -106,14 +106,42 @@ fn many_classes_share_a_counter() {
     assert_eq!(flips, [("c0", "c63"), ("other", "c1"), ("other", "other")]);
 }
 
+/// However many rows a request has, it is one observation.
+#[test]
+fn an_exchange_is_one_observation() {
+    let mut tally = tally();
+    let exchanges: [&[RowOutcome]; 5] = [&[OK], &[OK, OK, OK, FLIP], &[], &[NAN, FLIP], &[OK; 50]];
+    for outcomes in exchanges {
+        let ticket = tally.begin(outcomes.len() as u64);
+        tally.compared(ticket, outcomes, Latency::default());
+    }
+    assert_eq!((tally.exchanges().compared(), tally.rows().compared(), tally.agreed()), (5, 57, 54));
+    assert_eq!((tally.observations(), tally.shares()), (4, 2.75));
+    let gates = Gates { gate: 0.5, abort: Some(0.25), ..Gates::default() };
+    let evidence = tally.evidence(&gates);
+    assert_eq!(evidence.above, log_e_above(4, 2.75, 0.5, gates.prior));
+    assert_eq!(evidence.below, log_e_below(4, 2.75, 0.25, gates.prior));
+
+    // What was not compared is no observation, here.
+    let ticket = tally.begin(3);
+    tally.failed(ticket, 14);
+    tally.lost(DropReason::QueueFull, 1, 9);
+    assert_eq!((tally.observations(), tally.shares()), (4, 2.75));
+    let copy = tally.clone();
+    assert!(tally.merge(&copy) && tally.holds());
+    assert_eq!((tally.observations(), tally.shares()), (8, 5.5));
+}
+
 /// The largest evidence stays, but only evidence about the same gates.
 #[test]
 fn evidence_is_kept() {
     let gates = Gates { gate: 0.9, ..Gates::default() };
     let mut tally = tally();
     let rows = |tally: &mut Tally, outcome: RowOutcome, count: usize| {
-        let ticket = tally.begin(count as u64);
-        tally.compared(ticket, &vec![outcome; count], Latency::default());
+        for _ in 0..count {
+            let ticket = tally.begin(1);
+            tally.compared(ticket, &[outcome], Latency::default());
+        }
     };
     rows(&mut tally, OK, 100);
     tally.look(&gates);

@@ -4,7 +4,7 @@ use super::Gates;
 use crate::stats::agreement::{Prior, confidence_sequence, log_e_above, one_sided_lower, threshold};
 use crate::tally::Tally;
 
-/// The two-sided bounds that are shown: tightest near a thousand rows.
+/// The two-sided bounds that are shown: tightest near a thousand exchanges.
 const SHOWN: Prior = Prior::NullCentred { t_opt: 1000.0 };
 
 /// Agreement and errors, with bounds. Shares are in [0, 1]; evidence is a natural logarithm.
@@ -14,7 +14,12 @@ pub struct Figures {
     pub compared: u64,
     /// Rows that agreed.
     pub agreed: u64,
-    /// agreed / compared; None before the first row.
+    /// Compared exchanges with at least one row: what evidence and bounds count.
+    pub observations: u64,
+    /// The sum over them of the share of rows that agreed.
+    pub shares: f64,
+    /// shares / observations: the mean share of agreeing rows per exchange, which is agreed / compared when each has one
+    /// row. None before the first observation.
     pub rate: Option<f64>,
     /// Whether the rate is greater than the gate.
     pub above_gate: bool,
@@ -30,12 +35,12 @@ pub struct Figures {
     pub log_e_abort: f64,
     /// ln(1/alpha): what evidence must reach. Infinite when alpha is not in (0, 1).
     pub log_e_needed: f64,
-    /// `one_sided_lower` with every eligible row that was not compared counted as a disagreement.
+    /// `one_sided_lower` with every eligible exchange that was not compared counted as one in which no row agreed.
     pub worst_case_lower: f64,
     /// Evidence for "agreement > gate" counted the same way, at present.
     pub worst_case_log_e: f64,
     /// The candidate's accuracy differs from the primary's by at most this, at level 1 - alpha, without a single ground
-    /// truth: 1 - `one_sided_lower`.
+    /// truth: 1 - `one_sided_lower`. Of accuracy, too, it is the mean per exchange.
     pub accuracy_change_bound: f64,
     /// Compared / eligible, the smaller of rows and exchanges; None before anything has ended.
     pub coverage: Option<f64>,
@@ -61,15 +66,18 @@ impl Figures {
     pub fn of(tally: &Tally, gates: &Gates) -> Self {
         let &Gates { alpha, prior, gate, .. } = gates;
         let (compared, agreed) = (tally.rows().compared(), tally.agreed());
-        let rate = (compared > 0).then(|| agreed as f64 / compared as f64);
-        let (lower, upper) = confidence_sequence(compared, agreed, alpha, SHOWN);
-        let one_sided = one_sided_lower(compared, agreed, alpha, prior);
+        let (n, s) = (tally.observations(), tally.shares());
+        let rate = (n > 0).then(|| s / n as f64);
+        let (lower, upper) = confidence_sequence(n, s, alpha, SHOWN);
+        let one_sided = one_sided_lower(n, s, alpha, prior);
         let evidence = tally.evidence(gates);
-        let eligible = tally.rows().eligible();
+        let worst_case = n.saturating_add(missing(tally));
         let coverages = tally.rows().coverage().into_iter().chain(tally.exchanges().coverage());
         Self {
             compared,
             agreed,
+            observations: n,
+            shares: s,
             rate,
             above_gate: rate.is_some_and(|rate| rate > gate),
             lower,
@@ -78,8 +86,8 @@ impl Figures {
             log_e: evidence.above,
             log_e_abort: evidence.below,
             log_e_needed: threshold(alpha).unwrap_or(f64::INFINITY),
-            worst_case_lower: one_sided_lower(eligible, agreed, alpha, prior),
-            worst_case_log_e: log_e_above(eligible, agreed, gate, prior),
+            worst_case_lower: one_sided_lower(worst_case, s, alpha, prior),
+            worst_case_log_e: log_e_above(worst_case, s, gate, prior),
             accuracy_change_bound: 1.0 - one_sided,
             coverage: coverages.reduce(f64::min),
             errors: ErrorRate::of(tally, gates),
@@ -87,11 +95,17 @@ impl Figures {
     }
 }
 
+/// Eligible exchanges that were not compared. In the worst case each had rows, and none of them agreed. One that was
+/// compared and had no rows is neither missing nor an observation.
+pub(super) fn missing(tally: &Tally) -> u64 {
+    tally.exchanges().eligible().saturating_sub(tally.exchanges().compared())
+}
+
 impl ErrorRate {
     fn of(tally: &Tally, gates: &Gates) -> Self {
         let failed = tally.exchanges().failed_total();
         let attempts = failed.saturating_add(tally.exchanges().compared());
-        let bound = |count| one_sided_lower(attempts, count, gates.alpha, gates.prior);
+        let bound = |count: u64| one_sided_lower(attempts, count as f64, gates.alpha, gates.prior);
         Self { failed, attempts, lower: bound(failed), upper: 1.0 - bound(attempts - failed) }
     }
 }

@@ -7,13 +7,13 @@ use crate::stats::agreement::Prior;
 /// The conditions of a verdict. Part of the epoch: choosing them after looking at the figures voids the guarantee.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Gates {
-    /// The share of rows on which the candidate must be proven to agree, in (0, 1).
+    /// The mean share of agreeing rows per exchange that the candidate must be proven to exceed, in (0, 1).
     pub gate: f64,
     /// Agreement proven to be below this rejects, in (0, 1); the gate when absent.
     pub abort: Option<f64>,
     /// Probability of a wrong promotion, at most; and of a wrong rejection, for each of its two grounds.
     pub alpha: f64,
-    /// Rows that must have been compared.
+    /// Exchanges (with rows in them) that must have been compared.
     pub min_pairs: u64,
     /// Time that the epoch must have lasted, to see the mix of the traffic.
     pub min_duration: Duration,
@@ -63,7 +63,7 @@ impl Default for Gates {
             gate: 0.99,
             abort: None,
             alpha: 0.05,
-            // Complete agreement proves 99 % after 449 rows; a few more for a first impression of the differences.
+            // Complete agreement proves 99 % after 449 exchanges; a few more for a first impression of the differences.
             min_pairs: 1000,
             min_duration: Duration::from_hours(1),
             min_coverage: 0.95,

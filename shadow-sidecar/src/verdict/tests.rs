@@ -46,8 +46,8 @@ fn a_good_candidate_is_promoted() {
     assert_eq!(judgement.verdict, Verdict::Promote);
     assert_eq!(judgement.pairs_needed, Some(0));
     let expected = [
-        "agreement 99.67 % of 3,000 rows is above the gate 99 % (log e 7.8 of 3.0 needed)",
-        "3,000 rows were compared, 1,000 are required",
+        "agreement 99.67 % over 3,000 exchanges (3,000 rows) is above the gate 99 % (log e 7.8 of 3.0 needed)",
+        "3,000 exchanges were compared, 1,000 are required",
         "coverage 100 % is at least 95 %",
         "the candidate failed 0 of 3,000 exchanges: proven to be below 1 % (at most 0.15 %)",
         "the rehearsal has taken 1 h, at least 1 h are required",
@@ -61,7 +61,7 @@ fn each_guardrail_holds_a_promotion_back() {
     let gates = Gates::default();
     for (tally, gates, elapsed, reason) in [
         (good.clone(), gates, HOUR / 2, "the rehearsal has taken 30 min"),
-        (good.clone(), Gates { min_pairs: 4000, ..gates }, HOUR, "3,000 rows were compared, 4,000"),
+        (good.clone(), Gates { min_pairs: 4000, ..gates }, HOUR, "3,000 exchanges were compared, 4,000"),
         (tally(2990, 10, 30), gates, HOUR, "the candidate failed 30 of 3,030 exchanges: not yet proven"),
     ] {
         let judgement = judge(&tally, &gates, elapsed);
@@ -79,8 +79,8 @@ fn low_coverage_takes_proof_of_the_worst_case() {
     good.lost(DropReason::ServerQueueFull, 200, 200);
     let judgement = judge(&good, &Gates::default(), HOUR);
     assert_eq!(judgement.verdict, Verdict::Undecided);
-    let reason =
-        "coverage 93.75 % is below 95 %, and the gate is not proven with the 200 missing rows counted as disagreements";
+    let reason = "coverage 93.75 % is below 95 %, and the gate is not proven with the 200 missing exchanges counted as \
+                  disagreements";
     assert!(judgement.reasons[1].starts_with(reason), "{:?}", judgement.reasons);
 
     let lenient = Gates { gate: 0.9, ..Gates::default() };
@@ -104,7 +104,7 @@ fn a_bad_candidate_is_rejected_and_stays_so() {
     let judgement = judge(&bad, &Gates::default(), Duration::ZERO);
     assert_eq!((judgement.verdict, judgement.pairs_needed), (Verdict::Reject, None));
     let reason = &judgement.reasons[0];
-    assert!(reason.starts_with("agreement 95 % of 1,000 rows is below 99 % (log e "), "{reason}");
+    assert!(reason.starts_with("agreement 95 % over 1,000 exchanges (1,000 rows) is below 99 % (log e "), "{reason}");
     add(&mut bad, 20_000, 0, 0);
     assert_eq!(verdict(&bad), Verdict::Reject);
     assert!(judge(&bad, &Gates::default(), HOUR).reasons[0].ends_with("though it was above the gate earlier"));
@@ -147,16 +147,66 @@ fn agreement_that_falls_takes_the_promotion_back() {
     assert_eq!(verdict(&tally), Verdict::Reject);
 }
 
-/// A hundred rows an exchange: the error rate is about exchanges, and takes longer than agreement.
-#[test]
-fn rows_needed_cover_the_error_rate() {
-    let mut tally = Tally::new(1, &[]);
-    for _ in 0..20 {
-        let ticket = tally.begin(100);
-        tally.compared(ticket, &[RowOutcome { agreed: true, ..RowOutcome::default() }; 100], Latency::default());
+/// Exchanges of several rows, of which the first `agreed` agree.
+fn add_of(tally: &mut Tally, exchanges: usize, rows: usize, agreed: usize) {
+    let outcomes: Vec<_> = (0..rows).map(|row| RowOutcome { agreed: row < agreed, ..RowOutcome::default() }).collect();
+    for _ in 0..exchanges {
+        let ticket = tally.begin(rows as u64);
+        tally.compared(ticket, &outcomes, Latency::default());
     }
-    let judgement = judge(&tally, &Gates::default(), HOUR);
-    assert_eq!((judgement.verdict, judgement.pairs_needed), (Verdict::Undecided, Some(42_900)));
+}
+
+/// A hundred rows an exchange are one observation, not a hundred.
+#[test]
+fn evidence_counts_exchanges() {
+    let gates = Gates { min_pairs: 0, ..Gates::default() };
+    let mut tally = Tally::new(1, &[]);
+    add_of(&mut tally, 20, 100, 100);
+    let judgement = judge(&tally, &gates, HOUR);
+    assert_eq!((judgement.verdict, judgement.pairs_needed), (Verdict::Undecided, Some(429)));
+    let seen = "agreement 100 % over 20 exchanges (2,000 rows) is not yet proven";
+    assert!(judgement.reasons[0].starts_with(seen), "{:?}", judgement.reasons);
+    // The least number, too.
+    assert_eq!(judge(&tally, &Gates::default(), HOUR).pairs_needed, Some(980));
+
+    add_of(&mut tally, 429, 100, 100);
+    assert_eq!(verdict(&tally), Verdict::Undecided);
+    assert_eq!(judge(&tally, &gates, HOUR).verdict, Verdict::Promote);
+
+    // Every request weighs the same: 449 that agree, one that doesn't, whatever its size.
+    add_of(&mut tally, 1, 4, 1);
+    let figures = judge(&tally, &gates, HOUR).figures;
+    assert_eq!((figures.compared, figures.agreed), (44_904, 44_901));
+    assert_eq!((figures.observations, figures.shares, figures.rate), (450, 449.25, Some(449.25 / 450.0)));
+}
+
+/// Missing exchanges count as shares of 0; those that had no rows to compare are not missing.
+#[test]
+fn the_worst_case_counts_exchanges() {
+    let mut tally = Tally::new(1, &[]);
+    add_of(&mut tally, 1000, 5, 5);
+    add_of(&mut tally, 300, 0, 0);
+    tally.lost(DropReason::QueueFull, 10, 5000);
+    let ticket = tally.begin(7);
+    tally.failed(ticket, 14);
+    let gates = Gates::default();
+    let figures = Figures::of(&tally, &gates);
+    assert_eq!((figures.observations, figures.shares), (1000, 1000.0));
+    // Of rows, the smaller one.
+    assert_eq!(figures.coverage, Some(5000.0 / 10_007.0));
+    assert_eq!(figures.worst_case_lower, agreement::one_sided_lower(1011, 1000.0, gates.alpha, gates.prior));
+    assert_eq!(figures.worst_case_log_e, agreement::log_e_above(1011, 1000.0, gates.gate, gates.prior));
+    let reasons = judge(&tally, &gates, HOUR).reasons;
+    assert!(reasons.iter().any(|reason| reason.contains("the 11 missing exchanges")), "{reasons:?}");
+}
+
+/// The error rate is about all exchanges that were answered, agreement about those with rows.
+#[test]
+fn pairs_needed_cover_the_error_rate() {
+    let gates = Gates { gate: 0.5, min_pairs: 0, ..Gates::default() };
+    let judgement = judge(&tally(20, 0, 0), &gates, HOUR);
+    assert!(judgement.figures.log_e >= judgement.figures.log_e_needed);
+    assert_eq!((judgement.verdict, judgement.pairs_needed), (Verdict::Undecided, Some(429)));
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! The vectors of the reference (confseq 0.0.11's C++ core, and closed forms), digit by digit.
+//! The vectors of the reference (confseq 0.0.11's C++ core, and closed forms), digit by digit. There every share is 0 or
+//! 1, and s a whole number.
 #![expect(clippy::unreadable_literal, reason = "vectors, digit by digit")]
 
 use super::*;
@@ -48,7 +49,7 @@ fn close(got: f64, expected: f64, digits: f64, what: &dyn std::fmt::Debug) {
 fn two_sided_bounds_match_the_reference() {
     for row @ &(n, s, alpha, expected) in TWO_SIDED {
         for (prior, (lower, upper)) in [Prior::Jeffreys, Prior::Uniform, NULL_CENTRED].into_iter().zip(expected) {
-            let got = confidence_sequence(n, s, alpha, prior);
+            let got = confidence_sequence(n, s as f64, alpha, prior);
             close(got.0, lower, 6e-11, &(row, prior));
             close(got.1, upper, 6e-11, &(row, prior));
         }
@@ -59,8 +60,8 @@ fn two_sided_bounds_match_the_reference() {
 fn one_sided_bounds_and_evidence_match_the_reference() {
     for row @ &(n, s, alpha, lower, log_e) in ONE_SIDED {
         for (i, prior) in [Prior::Uniform, Prior::Jeffreys].into_iter().enumerate() {
-            close(one_sided_lower(n, s, alpha, prior), lower[i], 6e-11, &(row, prior));
-            close(log_e_above(n, s, 0.99, prior), log_e[i], 6e-9, &(row, prior));
+            close(one_sided_lower(n, s as f64, alpha, prior), lower[i], 6e-11, &(row, prior));
+            close(log_e_above(n, s as f64, 0.99, prior), log_e[i], 6e-9, &(row, prior));
         }
     }
 }
@@ -69,32 +70,33 @@ fn one_sided_bounds_and_evidence_match_the_reference() {
 fn martingale_matches_the_reference() {
     for row @ &(n, s, p, jeffreys, uniform) in LOG_M {
         // The reference subtracts log gammas in f64 and is itself off by 1e-11 at n = 10,000.
-        close(log_m(n, s, p, Prior::Jeffreys), jeffreys, 2e-11, row);
-        close(log_m(n, s, p, Prior::Uniform), uniform, 2e-11, row);
+        close(log_m(n, s as f64, p, Prior::Jeffreys), jeffreys, 2e-11, row);
+        close(log_m(n, s as f64, p, Prior::Uniform), uniform, 2e-11, row);
     }
     // mpmath 1.3, 40 digits.
-    close(log_m(10_000, 9950, 0.99, Prior::Jeffreys), 10.63688419661433, 1e-13, &"mpmath");
-    close(log_m(10_000, 9950, 0.99, Prior::Uniform), 9.132361654430001, 1e-13, &"mpmath");
+    close(log_m(10_000, 9950.0, 0.99, Prior::Jeffreys), 10.63688419661433, 1e-13, &"mpmath");
+    close(log_m(10_000, 9950.0, 0.99, Prior::Uniform), 9.132361654430001, 1e-13, &"mpmath");
 }
 
-/// Rows needed to prove 99 % at alpha = 5 %, given 0 to 10 disagreements.
+/// Observations needed to prove 99 % at alpha = 5 %, given 0 to 10 disagreements.
 #[test]
-fn rows_needed_match_the_reference() {
+fn pairs_needed_match_the_reference() {
     let uniform = [449, 683, 882, 1065, 1238, 1404, 1565, 1722, 1875, 2026, 2174];
     let jeffreys = [377, 663, 883, 1079, 1262, 1436, 1604, 1767, 1925, 2081, 2233];
     for (prior, expected) in [(Prior::Uniform, uniform), (Prior::Jeffreys, jeffreys)] {
         for (disagreed, expected) in (0..).zip(expected) {
-            let more = pairs_needed_at_best(disagreed, 0, 0.99, 0.05, prior);
+            let more = pairs_needed_at_best(disagreed, 0.0, 0.99, 0.05, prior);
             assert_eq!(more, Some(expected - disagreed), "{prior:?}, {disagreed} disagreements");
-            assert!(log_e_above(expected, expected - disagreed, 0.99, prior) >= 20f64.ln());
-            assert!(log_e_above(expected - 1, expected - 1 - disagreed, 0.99, prior) < 20f64.ln());
+            let agreed = (expected - disagreed) as f64;
+            assert!(log_e_above(expected, agreed, 0.99, prior) >= 20f64.ln());
+            assert!(log_e_above(expected - 1, agreed - 1.0, 0.99, prior) < 20f64.ln());
         }
     }
 }
 
 #[test]
-fn rows_needed_at_the_rate_so_far() {
-    let needed = |n, s| pairs_needed(n, s, 0.99, 0.05, Prior::Uniform);
+fn pairs_needed_at_the_rate_so_far() {
+    let needed = |n, s: u32| pairs_needed(n, f64::from(s), 0.99, 0.05, Prior::Uniform);
     assert_eq!(needed(0, 0), Some(449));
     assert_eq!(needed(100, 100), Some(349));
     assert_eq!(needed(449, 449), Some(0));
@@ -103,7 +105,7 @@ fn rows_needed_at_the_rate_so_far() {
     // 2,623 in all at exactly 99.5 %. (The median of the reference's simulations is 1,875: a path that wanders crosses
     // earlier than the straight line.)
     assert_eq!(needed(1000, 995), Some(1623));
-    let proven = |n, s| log_e_above(n, s, 0.99, Prior::Uniform) >= 20f64.ln();
+    let proven = |n, s: u32| log_e_above(n, f64::from(s), 0.99, Prior::Uniform) >= 20f64.ln();
     assert!(!proven(2600, 2587) && proven(2800, 2786));
     // So close to the gate that it is out of reach.
     assert_eq!(needed(1_000_000_000, 990_000_001), None);
@@ -112,23 +114,23 @@ fn rows_needed_at_the_rate_so_far() {
 #[test]
 fn below_mirrors_above() {
     for prior in [Prior::Jeffreys, Prior::Uniform, NULL_CENTRED] {
-        for (n, s) in [(100, 3), (100, 50), (1000, 995)] {
-            let (below, above) = (log_e_below(n, n - s, 0.25, prior), log_e_above(n, s, 0.75, prior));
+        for (n, s) in [(100, 3.0), (100, 50.0), (100, 49.75), (1000, 995.0)] {
+            let (below, above) = (log_e_below(n, n as f64 - s, 0.25, prior), log_e_above(n, s, 0.75, prior));
             close(below, above, 1e-12, &(n, s, prior));
         }
     }
-    assert!(log_e_below(1000, 950, 0.99, Prior::Uniform) > 20f64.ln());
-    assert!(log_e_above(1000, 950, 0.99, Prior::Uniform) < 0.0);
+    assert!(log_e_below(1000, 950.0, 0.99, Prior::Uniform) > 20f64.ln());
+    assert!(log_e_above(1000, 950.0, 0.99, Prior::Uniform) < 0.0);
 }
 
 /// Far below the gate, density and tail are exponentials in n that cancel.
 #[test]
 fn evidence_neither_underflows_nor_overflows() {
-    let hopeless = log_e_above(1_000_000_000, 1000, 0.99, Prior::Uniform);
+    let hopeless = log_e_above(1_000_000_000, 1000.0, 0.99, Prior::Uniform);
     assert!(hopeless.is_finite() && hopeless < -10.0, "{hopeless}");
-    assert!(log_e_above(1_000_000_000, 999_999_000, 0.99, Prior::Uniform) > 1e6);
-    // P(theta > p0 given the rows) is at most 1, so E is at most M.
-    for s in [989_990_000, 990_000_000, 990_010_000] {
+    assert!(log_e_above(1_000_000_000, 999_999_000.0, 0.99, Prior::Uniform) > 1e6);
+    // P(theta > p0 given the data) is at most 1, so E is at most M.
+    for s in [989_990_000.0, 990_000_000.0, 990_000_000.5, 990_010_000.0] {
         let (e, m) =
             (log_e_above(1_000_000_000, s, 0.99, Prior::Uniform), log_m(1_000_000_000, s, 0.99, Prior::Uniform));
         assert!(e.is_finite() && e <= m + 100f64.ln() + 1e-9, "{e} {m}");
@@ -136,32 +138,61 @@ fn evidence_neither_underflows_nor_overflows() {
 }
 
 #[test]
-fn before_the_first_row_nothing_is_known() {
+fn before_the_first_observation_nothing_is_known() {
     for prior in [Prior::Jeffreys, Prior::Uniform, NULL_CENTRED] {
-        assert_eq!(confidence_sequence(0, 0, 0.05, prior), (0.0, 1.0));
-        assert_eq!(one_sided_lower(0, 0, 0.05, prior), 0.0);
-        close(log_e_above(0, 0, 0.99, prior), 0.0, 1e-12, &prior);
-        close(log_e_below(0, 0, 0.99, prior), 0.0, 1e-12, &prior);
-        close(log_m(0, 0, 0.3, prior), 0.0, 1e-12, &prior);
+        assert_eq!(confidence_sequence(0, 0.0, 0.05, prior), (0.0, 1.0));
+        assert_eq!(one_sided_lower(0, 0.0, 0.05, prior), 0.0);
+        close(log_e_above(0, 0.0, 0.99, prior), 0.0, 1e-12, &prior);
+        close(log_e_below(0, 0.0, 0.99, prior), 0.0, 1e-12, &prior);
+        close(log_m(0, 0.0, 0.3, prior), 0.0, 1e-12, &prior);
     }
 }
 
 #[test]
 fn nonsense_is_no_evidence() {
     for p in [f64::NAN, -1.0, 1.0, 2.0, f64::INFINITY] {
-        assert_eq!(log_e_above(0, 0, p, Prior::Uniform), f64::NEG_INFINITY, "{p}");
+        assert_eq!(log_e_above(0, 0.0, p, Prior::Uniform), f64::NEG_INFINITY, "{p}");
     }
-    assert_eq!(log_e_above(100, 100, f64::NAN, Prior::Uniform), f64::NEG_INFINITY);
+    assert_eq!(log_e_above(100, 100.0, f64::NAN, Prior::Uniform), f64::NEG_INFINITY);
     for alpha in [f64::NAN, 0.0, 1.0, -0.1] {
-        assert_eq!(confidence_sequence(100, 90, alpha, Prior::Uniform), (0.0, 1.0));
-        assert_eq!(one_sided_lower(100, 90, alpha, Prior::Uniform), 0.0);
-        assert_eq!(pairs_needed(100, 100, 0.99, alpha, Prior::Uniform), None);
+        assert_eq!(confidence_sequence(100, 90.0, alpha, Prior::Uniform), (0.0, 1.0));
+        assert_eq!(one_sided_lower(100, 90.0, alpha, Prior::Uniform), 0.0);
+        assert_eq!(pairs_needed(100, 100.0, 0.99, alpha, Prior::Uniform), None);
     }
     for gate in [f64::NAN, 1.0, 1.5] {
-        assert_eq!(pairs_needed(100, 100, gate, 0.05, Prior::Uniform), None);
-        assert_eq!(pairs_needed_at_best(100, 100, gate, 0.05, Prior::Uniform), None);
+        assert_eq!(pairs_needed(100, 100.0, gate, 0.05, Prior::Uniform), None);
+        assert_eq!(pairs_needed_at_best(100, 100.0, gate, 0.05, Prior::Uniform), None);
     }
-    assert_eq!(confidence_sequence(10, 20, 0.05, Prior::Uniform), confidence_sequence(10, 10, 0.05, Prior::Uniform));
+    assert_eq!(
+        confidence_sequence(10, 20.0, 0.05, Prior::Uniform),
+        confidence_sequence(10, 10.0, 0.05, Prior::Uniform)
+    );
     let odd = Prior::NullCentred { t_opt: f64::NAN };
-    assert_eq!(one_sided_lower(100, 90, 0.05, odd).partial_cmp(&0.9), Some(std::cmp::Ordering::Less));
+    assert_eq!(one_sided_lower(100, 90.0, 0.05, odd).partial_cmp(&0.9), Some(std::cmp::Ordering::Less));
+    let unknown = f64::NAN;
+    assert_eq!(confidence_sequence(100, unknown, 0.05, Prior::Uniform), (0.0, 1.0));
+    assert_eq!(one_sided_lower(100, unknown, 0.05, Prior::Uniform), 0.0);
+    assert_eq!(log_m(100, unknown, 0.9, Prior::Uniform), f64::NEG_INFINITY);
+    assert_eq!(log_e_above(100, unknown, 0.9, Prior::Uniform), f64::NEG_INFINITY);
+    assert_eq!(log_e_below(100, unknown, 0.9, Prior::Uniform), f64::NEG_INFINITY);
+    assert_eq!(pairs_needed(100, unknown, 0.9, 0.05, Prior::Uniform), None);
+    assert_eq!(pairs_needed_at_best(100, unknown, 0.9, 0.05, Prior::Uniform), None);
+}
+
+/// Sums that are no whole numbers: mpmath 1.3, 40 digits, ln E by quadrature of its definition.
+#[test]
+fn shares_match_the_definition() {
+    // n, s, p, then ln M and ln E for Jeffreys and Uniform.
+    let vectors = [
+        (100, 97.25, 0.9, [1.439590277970257, 3.022302611397571], [0.8101411270934654, 3.107451766499567]),
+        (1000, 994.75, 0.99, [-2.309211425870378, 0.3871314490823467], [-3.768976984606532, 0.7540667529959877]),
+        (10, 2.5, 0.5, [-0.09936211170010277, -2.312335046004461], [0.1794048193736392, -1.875913302816106]),
+    ];
+    for row @ (n, s, p, jeffreys, uniform) in vectors {
+        for (prior, [m, e]) in [(Prior::Jeffreys, jeffreys), (Prior::Uniform, uniform)] {
+            close(log_m(n, s, p, prior), m, 1e-13, &(row, prior));
+            close(log_e_above(n, s, p, prior), e, 1e-13, &(row, prior));
+            close(log_e_below(n, n as f64 - s, 1.0 - p, prior), e, 1e-13, &(row, prior));
+        }
+    }
 }
