@@ -10,10 +10,12 @@ use crate::v1::{Warning, warning::Kind};
 pub mod answer;
 mod refusal;
 mod rows;
+mod scan;
 mod tensor;
 mod tensors;
 
 pub use rows::encode_rows;
+pub use scan::scan_tensors;
 pub use tensors::{datatype, encode_tensors};
 
 /// A request whose rows were all accepted. Reused from request to request, so that a small one allocates nothing.

@@ -4,6 +4,7 @@
 //! * [`check`] — may this package serve?
 //! * [`predict`] — rows to a server, answers to the terminal
 //! * [`report`] — what a sidecar knows
+//! * [`load`] — how much a server takes, and what it costs it
 //!
 //! What they share: [`connect`] (an address becomes a channel, a status an error), [`view`] and [`report_json`] (a report
 //! for people and for programs), [`live`] (a view that is redrawn), [`receiver`] (OTLP, counted), [`words`], [`output`].
@@ -16,6 +17,7 @@ mod check;
 mod connect;
 mod demo;
 mod live;
+mod load;
 mod output;
 mod predict;
 mod receiver;
@@ -40,6 +42,7 @@ enum Command {
     Check(check::Arguments),
     Predict(predict::Arguments),
     Report(report::Arguments),
+    Load(load::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments, output),
         Command::Predict(arguments) => predict::run(&arguments, output),
         Command::Report(arguments) => report::run(&arguments, output),
+        Command::Load(arguments) => load::run(&arguments),
     };
     match result {
         Ok(code) => code,

@@ -11,7 +11,7 @@ use prost::Message;
 use tonic::{Code, Status};
 use understudy::{
     edge::{Call, Frame, MessageLimits},
-    encode::{Answered, Encoded, RequestError, Rules, answer, encode_rows, encode_tensors},
+    encode::{Answered, Encoded, RequestError, Rules, answer, encode_rows, encode_tensors, scan_tensors},
     inference::ModelInferRequest,
     v1::{Exchange, Method, Policy, PredictRequest},
 };
@@ -75,6 +75,7 @@ impl Predictor {
     /// # Errors
     /// As `understudy::status` maps them.
     pub async fn infer(&self, call: Call) -> Result<Frame, Status> {
+        scan_tensors(&call.message)?;
         let request: ModelInferRequest = decode(&call)?;
         check_id(&request.id)?;
         let served = self.models.find(&request.model_name, &request.model_version, true)?;

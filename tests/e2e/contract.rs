@@ -91,7 +91,9 @@ async fn run(primary: &Primary, cases: Vec<Case>) {
     complaints.extend(still_answers(&connection).await);
     if !complaints.is_empty() {
         let mut table = format!("{} complaints about {} calls:\n", complaints.len(), cases.len());
-        complaints.iter().for_each(|complaint| writeln!(table, "  {complaint}").unwrap());
+        for complaint in complaints {
+            writeln!(table, "  {complaint}").unwrap();
+        }
         panic!("{table}");
     }
 }

@@ -1,11 +1,12 @@
 //! The listener against clients that mean harm: what it promises on the wire (P24), and that it cuts them off while
 //! everybody else is answered (P18).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::{
     Primary, SOON, adult, eventually,
     grpc::{Call, Connection, PREDICT},
+    until,
     wire::{
         ACK, CONTINUATION, DATA, END_STREAM, Frame, GOAWAY, HEADERS, PING, PRIORITY, RST_STREAM, SETTINGS,
         WINDOW_UPDATE, Wire,
@@ -85,12 +86,14 @@ async fn flood(primary: &Primary, attack: impl Fn(u32) -> Vec<Frame>, most: u32)
     panic!("{most} times and the connection is still open, after {resets} resets");
 }
 
+/// What is sent on a stream.
+type Attack<'a> = (&'a str, Box<dyn Fn(u32) -> Vec<Frame> + 'a>);
+
 /// CVE-2025-8671: a client that makes the server reset its own streams is let off for ever by stock tonic (D1).
 #[tokio::test]
 async fn made_you_reset() {
     let open = |stream| Frame::call(stream, 0, PREDICT, &[]);
     let window = |stream, by: u32| Frame::new(WINDOW_UPDATE, 0, stream, by.to_be_bytes());
-    type Attack<'a> = (&'a str, Box<dyn Fn(u32) -> Vec<Frame> + 'a>);
     let attacks: [Attack<'_>; 4] = [
         ("window overflow", Box::new(|stream| vec![open(stream), window(stream, 0x7fff_ffff)])),
         (
@@ -229,6 +232,63 @@ async fn whoever_does_not_finish_the_greeting_is_hung_up_on() {
     let closed = async |wire: &mut Wire| while wire.next(SOON).await.is_some() {};
     let both = async { tokio::join!(closed(&mut silent), closed(&mut stalled)) };
     within(Duration::from_secs(7), both).await;
+}
+
+/// D7, P12: the deadline holds for the body, too, and so does the server's own.
+#[tokio::test]
+async fn a_body_that_never_comes_is_given_up_on() {
+    let primary = Primary::with(|settings| settings.request_timeout = Some("400ms".into())).await;
+    let mut wire = Wire::open(primary.grpc()).await;
+    for (stream, timeout, least) in [(1, "200m", 200), (3, "1H", 400)] {
+        let head = Frame::call(stream, 0, PREDICT, &[("grpc-timeout", timeout)]);
+        let half = Frame::new(DATA, 0, stream, [0, 0, 0, 0, 9, 1, 2]);
+        let begun = Instant::now();
+        wire.send(&[head, half]).await.unwrap();
+        let answer = wire.next_of(HEADERS, stream).await.expect("an answer");
+        assert_eq!(answer.flags & END_STREAM, END_STREAM, "nothing but a status");
+        let took = begun.elapsed().as_millis();
+        assert!((least..least + 1_000).contains(&took), "{timeout}: {took} ms");
+    }
+    let labels = [("code", "DEADLINE_EXCEEDED")];
+    let counted = async || primary.scrape().await.sum("understudy_requests_total", &labels);
+    until(SOON, "both are counted", async || counted().await == 2.0).await;
+}
+
+/// A peer that has gone without a word is found out by PINGs; one that answers them may stay.
+#[tokio::test]
+async fn whoever_does_not_answer_a_ping_is_taken_for_dead() {
+    let primary = Primary::with(|settings| {
+        settings.keepalive_interval = Some("100ms".into());
+        settings.keepalive_timeout = Some("300ms".into());
+    })
+    .await;
+    let (mut dead, mut alive) = (Wire::open(primary.grpc()).await, Wire::open(primary.grpc()).await);
+    let dying = async { while dead.next(SOON).await.is_some() {} };
+    let living = async {
+        for _ in 0..8 {
+            let ping = next_ping(&mut alive).await;
+            alive.send(&[Frame::new(PING, ACK, 0, ping.payload)]).await.expect("still open");
+        }
+    };
+    within(Duration::from_secs(5), async { tokio::join!(dying, living) }).await;
+}
+
+async fn next_ping(wire: &mut Wire) -> Frame {
+    wire.next_of(PING, 0).await.expect("a PING")
+}
+
+/// W34, W35.
+#[tokio::test]
+async fn headers_over_the_limit_are_refused_and_cost_nothing_else() {
+    let primary = Primary::start().await;
+    let connection = primary.connect().await;
+    let good = || Call::new(PREDICT, &adult::test_set().predict(0..1));
+    assert_eq!(connection.call(&good().header("x-long", &"x".repeat(20 << 10))).await.http, 431);
+    let mut many = good();
+    many.headers.extend((0..1_000).map(|n| (format!("x-{n}").parse().ok(), "x".parse().unwrap())));
+    assert_eq!(connection.call(&many).await.http, 431);
+    answers(&connection).await;
+    assert_eq!(connection.call(&good().header("x-long", &"x".repeat(10 << 10))).await.status, Some(0));
 }
 
 #[tokio::test]

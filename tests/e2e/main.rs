@@ -4,7 +4,9 @@
 
 mod answers;
 mod contract;
+mod descriptions;
 mod edge;
 mod health;
 mod metrics;
+mod rehearsal;
 mod tap;

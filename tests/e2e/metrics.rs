@@ -7,6 +7,7 @@ use support::{
     grpc::{Call, Connection, MODEL_INFER, PREDICT},
     scrape::{self, Scrape},
     tensors::RAW,
+    until,
 };
 use tonic_health::pb::HealthCheckRequest;
 use understudy::v1::{PredictRequest, Value, value::Kind};
@@ -102,6 +103,14 @@ async fn repairs_are_counted_by_kind() {
     let repairs = |kind| scrape.sum("understudy_repaired_values_total", &[("model", "adult"), ("kind", kind)]);
     let kinds = ["clamped", "coerced", "unknown_category", "unknown_feature", "truncated"];
     assert_eq!(kinds.map(repairs), [6.0, 3.0, 3.0, 6.0, 0.0]);
+}
+
+#[tokio::test]
+async fn the_golden_rows_are_predicted_again_and_again() {
+    let primary = Primary::with(|settings| settings.self_test_interval = Some("20ms".into())).await;
+    let passed = async || primary.scrape().await.sum("understudy_self_tests_total", &[("outcome", "passed")]);
+    until(SOON, "the rows were predicted three times", async || passed().await >= 3.0).await;
+    assert_eq!(primary.scrape().await.sum("understudy_self_tests_total", &[("outcome", "failed")]), 0.0);
 }
 
 /// P48: whoever invents names does not fill the server's memory with series.

@@ -2,12 +2,12 @@
 
 use prost::Message as _;
 use support::{
-    Primary, SOON, adult, eventually, examples,
+    Primary, SOON, adult, examples,
     grpc::{Call, MODEL_INFER, PREDICT, Reply},
     package::Package,
     primary::endpoint,
     tensors::{RAW, TYPED},
-    within,
+    until, within,
 };
 use tonic::{Code, Streaming};
 use understudy::v1::{
@@ -230,7 +230,7 @@ async fn a_subscriber_that_has_gone_is_forgotten() {
     assert_eq!(subscribers().await, 2.0);
     for (left, gone) in [(1.0, first), (0.0, second)] {
         drop(gone);
-        eventually(SOON, async || Ok(anyhow::ensure!(subscribers().await == left))).await;
+        until(SOON, "it is forgotten", async || subscribers().await == left).await;
     }
 }
 

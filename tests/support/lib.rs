@@ -5,6 +5,7 @@
 //! * [`rehearsal`] — a sidecar; [`collector`] — where it sends its figures; [`stub`] — a candidate that misbehaves
 //! * [`load`] — clients
 //! * [`adult`] — rows and LightGBM's own answers, from `examples/adult`; [`tensors`] sends and reads them as tensors
+//! * [`process`] — one of the binaries
 //! * [`package`] — a copy of a model package, to be broken or changed
 //! * [`grpc`] — any headers and any bytes as a gRPC call; [`wire`] — any HTTP/2 frame
 //! * [`scrape`] — `/metrics` and whatever else the admin port says
@@ -24,6 +25,7 @@ pub mod grpc;
 pub mod load;
 pub mod package;
 pub mod primary;
+pub mod process;
 pub mod rehearsal;
 pub mod scrape;
 pub mod stub;
@@ -46,11 +48,7 @@ pub fn examples() -> PathBuf {
 /// # Panics
 /// After `deadline`, with what `probe` said last.
 #[track_caller]
-pub fn eventually<T, P, F>(deadline: Duration, mut probe: P) -> impl Future<Output = T>
-where
-    P: FnMut() -> F,
-    F: Future<Output = anyhow::Result<T>>,
-{
+pub fn eventually<T>(deadline: Duration, mut probe: impl AsyncFnMut() -> anyhow::Result<T>) -> impl Future<Output = T> {
     let caller = Location::caller();
     let ends = Instant::now() + deadline;
     async move {
@@ -62,6 +60,15 @@ where
             }
         }
     }
+}
+
+/// As [`eventually`], for what is either so or not so.
+///
+/// # Panics
+/// After `deadline`, with `what` should have been so.
+#[track_caller]
+pub fn until(deadline: Duration, what: &str, mut probe: impl AsyncFnMut() -> bool) -> impl Future<Output = ()> {
+    eventually(deadline, async move || if probe().await { Ok(()) } else { Err(anyhow::anyhow!("{what}")) })
 }
 
 /// Waits for `future`, which must end by itself.

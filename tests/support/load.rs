@@ -54,12 +54,12 @@ impl Load {
     }
 }
 
-/// Asks for each of `rows` once, eight calls at a time.
-pub async fn once(primary: &Primary, rows: impl IntoIterator<Item = Range<usize>>) -> Outcome {
+/// Asks for each of `rows` once, `batch` rows a call and eight calls at a time.
+pub async fn once(primary: &Primary, rows: Range<usize>, batch: usize) -> Outcome {
     const CALLS: usize = 8;
-    let mut shares = vec![Vec::new(); CALLS];
-    rows.into_iter().enumerate().for_each(|(n, rows)| shares[n % CALLS].push(rows));
-    let clients: JoinSet<Outcome> = shares.into_iter().map(|share| ask(primary.channel(), share.into_iter())).collect();
+    let (end, batches) = (rows.end, rows.step_by(batch));
+    let share = |n| batches.clone().skip(n).step_by(CALLS).map(move |start| start..end.min(start + batch));
+    let clients: JoinSet<Outcome> = (0..CALLS).map(|n| ask(primary.channel(), share(n))).collect();
     sum(clients.join_all().await)
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-/// A package in `NAME/1` of a repository of its own.
+/// A package in `NAME/VERSION` of a repository of its own.
 #[derive(Debug)]
 pub struct Package {
     repository: TempDir,
@@ -19,11 +19,19 @@ pub struct Package {
 impl Package {
     /// A copy of `of`, which calls itself `name`, version 1.
     pub fn copy(of: &Path, name: &str) -> Self {
+        Self::version(of, name, "1")
+    }
+
+    /// A copy of `of`, which calls itself `name`, version `version`.
+    pub fn version(of: &Path, name: &str, version: &str) -> Self {
         let repository = tempfile::tempdir().expect("a directory");
-        let directory = repository.path().join(name).join("1");
+        let directory = repository.path().join(name).join(version);
         copy(of, &directory);
         let package = Self { repository, directory };
-        package.edit("manifest.json", |manifest| manifest["name"] = json!(name));
+        package.edit("manifest.json", |manifest| {
+            manifest["name"] = json!(name);
+            manifest["version"] = json!(version);
+        });
         package
     }
 
@@ -88,8 +96,8 @@ impl Package {
             for listed in manifest["files"].as_array_mut().expect("a list of files") {
                 let bytes = fs::read(self.directory.join(listed["path"].as_str().expect("a path"))).expect("a file");
                 listed["size"] = json!(bytes.len());
-                listed["sha256"] =
-                    json!(Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+                let digits: Vec<String> = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+                listed["sha256"] = json!(digits.concat());
             }
         });
     }

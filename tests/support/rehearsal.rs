@@ -98,6 +98,12 @@ impl Rehearsal {
         })
     }
 
+    /// How many exchanges have been compared, once none is in flight.
+    pub async fn compared(&self) -> u64 {
+        let idle = |report: &Report| report.exchanges.as_ref().is_some_and(|counts| counts.in_flight == 0);
+        self.report_when(idle).await.exchanges.map_or(0, |counts| counts.compared)
+    }
+
     /// Drains it; how long that took, in seconds.
     pub async fn drain(self) -> f64 {
         let started = Instant::now();

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use crate::{serving, spawned::SOON};
+use crate::{process::SOON, serving};
 
 #[test]
 fn an_address_that_is_taken_is_told() {

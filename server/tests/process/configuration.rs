@@ -2,15 +2,12 @@
 
 use std::fs;
 
-use crate::{
-    adult,
-    spawned::{Process, SOON},
-};
+use crate::{adult, process::SOON, start};
 
 #[test]
 fn every_problem_of_a_configuration_is_told_at_once() {
     let flags = ["--grpc-listen", "localhost", "--workers", "0", "--tap", "maybe", "--request-timeout", "soon"];
-    let ended = Process::start(&flags, &[("UNDERSTUDY_LOG_FORMAT", "xml")]).wait(SOON);
+    let ended = start(&flags, &[("UNDERSTUDY_LOG_FORMAT", "xml")]).wait(SOON);
     assert_eq!(ended.code, Some(78), "{}", ended.stderr);
     let lines: Vec<&str> = ended.stderr.lines().collect();
     for setting in ["models: ", "grpc-listen: ", "workers: ", "tap: ", "request-timeout: ", "log-format: "] {
@@ -40,14 +37,14 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
         let mut flags = vec!["--check-config", "--config", file.to_str().unwrap()];
         flags.extend(flag.iter().flat_map(|value| ["--workers", value]));
         let environment: Vec<_> = environment.iter().map(|value| ("UNDERSTUDY_WORKERS", *value)).collect();
-        let ended = Process::start(&flags, &environment).wait(SOON);
+        let ended = start(&flags, &environment).wait(SOON);
         let case = format!("{toml:?} {environment:?} {flag:?}: {}", ended.stderr);
         assert_eq!((ended.code, ended.was_ready), (Some(code), false), "{case}");
         assert!(ended.stderr.contains(words), "{case}");
     }
-    let nowhere = Process::start(&["--check-config", "--config", "/nowhere.toml"], &[]).wait(SOON);
+    let nowhere = start(&["--check-config", "--config", "/nowhere.toml"], &[]).wait(SOON);
     assert_eq!(nowhere.code, Some(78));
     assert!(nowhere.stderr.contains("/nowhere.toml"), "{}", nowhere.stderr);
-    assert_eq!(Process::start(&["--modles", "x"], &[]).wait(SOON).code, Some(64), "a flag that is none");
-    assert_eq!(Process::start(&["--version"], &[]).wait(SOON).code, Some(0));
+    assert_eq!(start(&["--modles", "x"], &[]).wait(SOON).code, Some(64), "a flag that is none");
+    assert_eq!(start(&["--version"], &[]).wait(SOON).code, Some(0));
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use understudy::v1::{PredictRequest, SubscribeRequest, tap_service_client::TapServiceClient};
 
-use crate::{channel, client, serving, spawned::SOON, young};
+use crate::{channel, client, process::SOON, serving, young};
 
 /// P46: whatever a client sends, a line of the log is one JSON object and nothing in it can move a terminal's cursor.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -16,22 +16,31 @@ mod memory;
 #[path = "../../../tests/support/package.rs"]
 mod package;
 mod packages;
+#[allow(dead_code, unreachable_pub, reason = "shared with the harness of the end-to-end tests")]
+#[path = "../../../tests/support/process.rs"]
+mod process;
 mod signals;
-mod spawned;
 
-use spawned::Process;
+use process::Process;
 
 /// The example's model, with its only version.
 fn adult() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/models/adult"))
 }
 
-/// Serves the example's model; `more` flags win over the harness's own.
+fn start(flags: &[&str], environment: &[(&str, &str)]) -> Process {
+    Process::start(env!("CARGO_BIN_EXE_understudy-server"), flags, environment)
+}
+
+/// Serves the example's model and drains without delay, unless `more` says otherwise.
 fn serving(more: &[&str]) -> Process {
     let models = adult();
     let mut flags = vec!["--models", models.to_str().unwrap()];
+    if !more.contains(&"--drain-delay") {
+        flags.extend(["--drain-delay", "0s"]);
+    }
     flags.extend(more);
-    Process::start(&flags, &[])
+    start(&flags, &[])
 }
 
 fn client(process: &Process) -> PredictionServiceClient<Channel> {

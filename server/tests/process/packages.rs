@@ -2,11 +2,7 @@
 
 use serde_json::json;
 
-use crate::{
-    adult,
-    package::Package,
-    spawned::{Process, SOON},
-};
+use crate::{adult, package::Package, process::SOON, start};
 
 const MODEL: &str = "nodes/lightgbm/model.txt";
 
@@ -85,7 +81,7 @@ fn a_damaged_package_is_refused_by_file_and_reason() {
     for (name, damage, words) in DAMAGES {
         let package = Package::copy(&adult().join("1"), "adult");
         damage(&package);
-        let process = Process::start(&["--models", package.repository().to_str().unwrap()], &[]);
+        let process = start(&["--models", package.repository().to_str().unwrap()], &[]);
         let ended = process.wait(SOON);
         assert_eq!(ended.code, Some(65), "{name}: {}", ended.stderr);
         assert!(!ended.was_ready, "{name}: was ready before it ended");
@@ -105,7 +101,7 @@ fn what_is_no_model_is_refused() {
         (nowhere.display().to_string(), "can't be read"),
         (both, "is served from another directory already"),
     ] {
-        let ended = Process::start(&["--models", &models], &[]).wait(SOON);
+        let ended = start(&["--models", &models], &[]).wait(SOON);
         assert_eq!((ended.code, ended.was_ready), (Some(65), false), "{models}: {}", ended.stderr);
         assert!(ended.stderr.contains(word), "no {word:?} in {}", ended.stderr);
     }

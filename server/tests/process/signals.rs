@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{client, serving, spawned::SOON, young};
+use crate::{client, process::SOON, serving, young};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_signal_drains_and_ends_with_success() {
     for signal in ["TERM", "INT"] {
         let process = serving(&["--drain-delay", "700ms"]);
-        let socket = process.directory().join("grpc.sock");
+        let socket = process.directory().join(format!("understudy-{}.sock", process.grpc().port()));
         let mut client = client(&process);
         client.predict(young()).await.unwrap();
         assert!(socket.exists());

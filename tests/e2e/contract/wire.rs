@@ -14,7 +14,7 @@ use super::{Case, Expected};
 const LIMIT: usize = 4 << 20;
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
@@ -69,7 +69,6 @@ pub(super) fn cases(path: &str, good: &impl Message) -> Vec<Case> {
         code("W32 timeout 0n", call().header("grpc-timeout", "0n"), 4, &[]),
         code("W32 timeout 1n", call().header("grpc-timeout", "1n"), 4, &[]),
         code("W33 timeout of 11,000 years", call().header("grpc-timeout", "99999999H"), 0, &[]),
-        http("W34 headers of 20 KiB", call().header("x-long", &"x".repeat(20 << 10)), 431),
         code("W36 broken base64 that nobody reads", call().header("x-any-bin", "!!!"), 0, &[]),
     ];
     for timeout in ["abc", "-1S", "123456789S", "1X", "S", ""] {
@@ -93,7 +92,7 @@ pub(super) fn compressed(path: &str, good: &impl Message) -> Vec<Case> {
         code("W20 not compressed in spite of the header", plain, 0),
         code("W21 gzip garbage", zipped(b"no gzip at all"), 13),
         code("W21 gzip truncated", zipped(&gzip(&message)[..12]), 13),
-        code("W22 gzip bomb", zipped(&gzip(&vec![0; 16 * LIMIT])), 8),
+        code("W22 gzip bomb", zipped(&gzip(&vec![0; 2 * LIMIT])), 8),
         code("W23 gzip and trailing bytes", zipped(&trailing), 13),
         code("W23 gzip of two members", zipped(&members), 13),
     ]

@@ -1,4 +1,5 @@
-//! A process of the server's binary, with all that it leaves behind.
+//! A process of one of the binaries, with all that it leaves behind. Also a module of the tests in `server/` and
+//! `shadow-sidecar/`, where Cargo says where the binaries are; so it depends on nothing here.
 
 use std::{
     fs::{self, File},
@@ -13,65 +14,63 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// For whatever should be quick: a busy machine with two cores may still take a while.
-pub(crate) const SOON: Duration = Duration::from_secs(10);
+pub const SOON: Duration = Duration::from_secs(10);
 
 /// Ended by force when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub struct Process {
     child: Child,
     directory: TempDir,
 }
 
 /// What is left of a process.
 #[derive(Debug)]
-pub(crate) struct Ended {
+pub struct Ended {
     /// Absent when it had to be ended by force.
-    pub(crate) code: Option<i32>,
-    pub(crate) stderr: String,
+    pub code: Option<i32>,
+    /// All that it said.
+    pub stderr: String,
     /// Whether it ever said that it was.
-    pub(crate) was_ready: bool,
+    pub was_ready: bool,
 }
 
 impl Process {
-    /// Starts with free ports and a socket in a directory of its own, unless `flags` say otherwise, and nothing in the
-    /// environment but `environment`.
-    pub(crate) fn start(flags: &[&str], environment: &[(&str, &str)]) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
-        let ours = [
-            ("--grpc-listen", "127.0.0.1:0".to_owned()),
-            ("--admin-listen", "127.0.0.1:0".to_owned()),
-            ("--unix-socket", path("grpc.sock")),
-            ("--ports-file", path("ports.json")),
-            ("--drain-delay", "0s".to_owned()),
-        ];
-        let mut command = Command::new(env!("CARGO_BIN_EXE_understudy-server"));
+    /// Starts `binary` with free ports, unless `flags` say otherwise, and nothing in the environment but `environment` and
+    /// a runtime directory of its own.
+    pub fn start(binary: &str, flags: &[&str], environment: &[(&str, &str)]) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let ports = directory.path().join("ports.json").to_string_lossy().into_owned();
+        let ours = [("--grpc-listen", "127.0.0.1:0"), ("--admin-listen", "127.0.0.1:0"), ("--ports-file", &ports)];
+        let mut command = Command::new(binary);
         for (flag, value) in ours.iter().filter(|(flag, _)| !flags.contains(flag)) {
-            command.args([flag, value.as_str()]);
+            command.args([flag, value]);
         }
+        let stderr = File::create(directory.path().join("stderr")).expect("a file");
         let child = command
             .args(flags)
             .env_clear()
+            .env("XDG_RUNTIME_DIR", directory.path())
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::create(directory.path().join("stderr")).unwrap())
+            .stderr(stderr)
             .spawn()
-            .unwrap();
+            .unwrap_or_else(|error| panic!("{binary}: {error}"));
         Self { child, directory }
     }
 
-    /// Holds its socket.
-    pub(crate) fn directory(&self) -> &Path {
+    /// Its runtime directory.
+    pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    pub(crate) fn id(&self) -> u32 {
+    /// Of the process.
+    pub fn id(&self) -> u32 {
         self.child.id()
     }
 
     /// Where it serves gRPC, once it is ready.
-    pub(crate) fn grpc(&self) -> SocketAddr {
+    pub fn grpc(&self) -> SocketAddr {
         let ports = self.directory.path().join("ports.json");
         eventually(|| {
             let ports: Value = serde_json::from_slice(&fs::read(&ports).ok()?).ok()?;
@@ -81,28 +80,28 @@ impl Process {
     }
 
     /// Waits until `text` is in the log.
-    pub(crate) fn wait_for_log(&self, text: &str) {
+    pub fn wait_for_log(&self, text: &str) {
         eventually(|| self.stderr().contains(text).then_some(()))
             .unwrap_or_else(|| panic!("no {text:?} in {}", self.stderr()));
     }
 
     fn stderr(&self) -> String {
-        fs::read_to_string(self.directory.path().join("stderr")).unwrap()
+        fs::read_to_string(self.directory.path().join("stderr")).expect("a log")
     }
 
-    /// `TERM`, `INT`.
-    pub(crate) fn signal(&self, name: &str) {
+    /// Sends `TERM`, `KILL`, `STOP`...
+    pub fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.id());
-        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success(), "{kill}");
+        assert!(Command::new("sh").args(["-c", &kill]).status().is_ok_and(|status| status.success()), "{kill}");
     }
 
     /// Waits until it has ended by itself, at most `deadline`.
-    pub(crate) fn wait(mut self, deadline: Duration) -> Ended {
+    pub fn wait(mut self, deadline: Duration) -> Ended {
         let started = Instant::now();
         let mut status = None;
         while status.is_none() && started.elapsed() < deadline {
             thread::sleep(Duration::from_millis(2));
-            status = self.child.try_wait().unwrap();
+            status = self.child.try_wait().expect("a child");
         }
         let was_ready = self.directory.path().join("ports.json").exists();
         Ended { code: status.and_then(|status| status.code()), stderr: self.stderr(), was_ready }

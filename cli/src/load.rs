@@ -1,0 +1,232 @@
+//! `understudy load`: how much a server takes, and what it costs it. A closed loop: each lane sends its next request when
+//! the last one was answered. Different rows in every request, encoded before the clock starts.
+
+use std::{
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail};
+use prost::Message as _;
+use shadow_sidecar::stats::histogram::Histogram;
+use tokio::task::JoinSet;
+use tonic::{
+    Code, Request, Status,
+    client::Grpc,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    codegen::http::uri::PathAndQuery,
+    transport::Channel,
+};
+use understudy::{
+    status,
+    v1::{PredictRequest, Row},
+};
+
+use crate::{
+    connect::connect,
+    output,
+    predict::input,
+    words::count,
+};
+
+const PREDICT: &str = "/understudy.v1.PredictionService/Predict";
+/// Before the clock starts: connections, caches, branch predictors.
+const WARM_UP: Duration = Duration::from_secs(1);
+
+/// Send rows in a closed loop and show rate, latency and what it cost the server
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// HOST:PORT, http://HOST:PORT or unix:PATH
+    #[arg(long, env = "UNDERSTUDY_SERVER", value_name = "ADDRESS", default_value = "http://127.0.0.1:8001")]
+    server: String,
+    /// Which model; not needed when the server has one only
+    #[arg(long, value_name = "NAME", default_value = "")]
+    model: String,
+    /// Rows in a request
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    rows: u32,
+    /// Connections
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    connections: u32,
+    /// Requests in flight on each connection
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=128))]
+    in_flight: u32,
+    /// For how long
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = humantime::parse_duration)]
+    duration: Duration,
+    /// The server's process on this machine: shows its CPU time for each 1,000 requests
+    #[arg(long, value_name = "PID")]
+    pid: Option<u32>,
+    /// Rows: as for `understudy predict`
+    #[arg(value_name = "INPUT")]
+    input: String,
+}
+
+/// What one lane has seen.
+#[derive(Default)]
+struct Seen {
+    latencies: Histogram,
+    /// By gRPC code.
+    codes: [u64; 17],
+}
+
+/// # Errors
+/// The input is wrong, nobody listens, or nothing was answered.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let rows = input::read(&arguments.input)?;
+    let bodies: Arc<[bytes::Bytes]> = requests(&rows, arguments).into();
+    if bodies.is_empty() {
+        bail!("{}: no rows", arguments.input);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    let (seen, took, cpu) = runtime.block_on(measure(arguments, &bodies))?;
+
+    let answered = seen.latencies.count();
+    let requests_a_second = answered as f64 / took.as_secs_f64();
+    let millis = |q: f64| seen.latencies.quantile(q).unwrap_or_default().as_secs_f64() * 1e3;
+    let mut lines = vec![
+        format!("requests   {} in {:.2} s", count(answered), took.as_secs_f64()),
+        format!("rate       {requests_a_second:.0} requests/s, {:.0} rows/s", requests_a_second * f64::from(arguments.rows)),
+        format!(
+            "latency    p50 {:.3} ms, p95 {:.3} ms, p99 {:.3} ms, p99.9 {:.3} ms",
+            millis(0.5),
+            millis(0.95),
+            millis(0.99),
+            millis(0.999)
+        ),
+    ];
+    for (code, seen) in (0..).zip(seen.codes).filter(|(code, seen)| *code > 0 && *seen > 0) {
+        lines.push(format!("{:<10} {}", status::name(Code::from_i32(code)), count(seen)));
+    }
+    if let Some(cpu) = cpu {
+        lines.push(format!("server     {:.2} ms CPU for each 1,000 requests", cpu.as_secs_f64() * 1e6 / answered as f64));
+    }
+    output::lines(&lines)?;
+    Ok(if seen.codes[1..].iter().any(|failed| *failed > 0) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Every request that will be sent, encoded.
+fn requests(rows: &[Row], arguments: &Arguments) -> Vec<bytes::Bytes> {
+    let all = || rows.iter().cycle().take(rows.len().max(arguments.rows as usize));
+    let rows: Vec<Row> = all().cloned().collect();
+    rows.chunks_exact(arguments.rows as usize)
+        .map(|rows| {
+            let request = PredictRequest { model: arguments.model.clone(), rows: rows.to_vec(), ..Default::default() };
+            request.encode_to_vec().into()
+        })
+        .collect()
+}
+
+async fn measure(
+    arguments: &Arguments,
+    bodies: &Arc<[bytes::Bytes]>,
+) -> anyhow::Result<(Seen, Duration, Option<Duration>)> {
+    let mut lanes = JoinSet::new();
+    let begin = Instant::now() + WARM_UP;
+    let end = begin + arguments.duration;
+    for connection in 0..arguments.connections {
+        let channel = connect(&arguments.server).await?;
+        for lane in 0..arguments.in_flight {
+            let start = (connection * arguments.in_flight + lane) as usize * 61;
+            lanes.spawn(drive(channel.clone(), bodies.clone(), start, begin, end));
+        }
+    }
+    tokio::time::sleep_until(begin.into()).await;
+    let cpu_before = arguments.pid.map(cpu_time).transpose()?;
+    let mut seen = Seen::default();
+    while let Some(lane) = lanes.join_next().await {
+        let lane = lane.context("a lane has failed")??;
+        seen.latencies.merge(&lane.latencies);
+        for (all, one) in seen.codes.iter_mut().zip(lane.codes) {
+            *all += one;
+        }
+    }
+    let took = begin.elapsed();
+    let cpu = match (cpu_before, arguments.pid.map(cpu_time).transpose()?) {
+        (Some(before), Some(after)) => Some(after.saturating_sub(before)),
+        _ => None,
+    };
+    anyhow::ensure!(seen.latencies.count() > 0, "nothing was answered");
+    Ok((seen, took, cpu))
+}
+
+async fn drive(
+    channel: Channel,
+    bodies: Arc<[bytes::Bytes]>,
+    start: usize,
+    begin: Instant,
+    end: Instant,
+) -> anyhow::Result<Seen> {
+    let path = PathAndQuery::from_static(PREDICT);
+    let mut client = Grpc::new(channel);
+    let mut seen = Seen::default();
+    for body in bodies.iter().cycle().skip(start % bodies.len()) {
+        client.ready().await.context("the connection is lost")?;
+        let sent = Instant::now();
+        let answered = client.unary(Request::new(body.clone()), path.clone(), Raw).await;
+        if sent >= begin {
+            let code = answered.as_ref().map_or_else(Status::code, |_| Code::Ok);
+            seen.codes[code as usize] += 1;
+            seen.latencies.record(sent.elapsed().as_nanos() as u64);
+        }
+        if Instant::now() >= end {
+            break;
+        }
+    }
+    Ok(seen)
+}
+
+/// User and system time of a process on this machine.
+///
+/// # Errors
+/// There is no such process, or no procfs.
+fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
+    // Fields 14 and 15, counted behind the command, which may hold anything; a tick is 10 ms on Linux (USER_HZ).
+    const TICK: Duration = Duration::from_millis(10);
+    let path = format!("/proc/{pid}/stat");
+    let text = std::fs::read_to_string(&path).with_context(|| path.clone())?;
+    let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+    let ticks: u32 = fields.skip(11).take(2).filter_map(|field| field.parse::<u32>().ok()).sum();
+    Ok(TICK * ticks)
+}
+
+/// Messages as they are: encoding and decoding would be the client's cost, not the server's.
+#[derive(Clone, Copy, Debug)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = bytes::Bytes;
+    type Decode = usize;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = bytes::Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: bytes::Bytes, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        bytes::BufMut::put(out, item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = usize;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<usize>, Status> {
+        let length = bytes::Buf::remaining(buffer);
+        bytes::Buf::advance(buffer, length);
+        Ok(Some(length))
+    }
+}
