@@ -22,6 +22,7 @@ use crate::shutdown::{Phase, Phases};
 mod body;
 mod compression;
 mod connection;
+mod greeting;
 mod routed;
 mod timeout;
 mod unary;
@@ -37,6 +38,8 @@ pub struct Limits {
     pub local_error_resets: usize,
     /// Streams that a peer opened and reset before we accepted them (CVE-2023-44487).
     pub pending_accept_resets: usize,
+    /// From the acceptance of a connection to its complete preface.
+    pub greeting: Duration,
     /// Bytes of a header list.
     pub header_list_bytes: u32,
     /// Bytes that may be in flight on one stream.
@@ -59,6 +62,7 @@ impl Default for Limits {
             // Not lower: since h2 0.4.20 a refused stream counts too, and a polite burst past `streams` would be cut off.
             local_error_resets: 1024,
             pending_accept_resets: 20,
+            greeting: Duration::from_secs(5),
             header_list_bytes: 16 * 1024,
             stream_window: 256 * 1024,
             connection_window: 1024 * 1024,

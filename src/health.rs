@@ -147,6 +147,8 @@ impl Health for Service {
                         () = send.closed() => return,
                         () = registry.phases.reached(Phase::Closing) => {}
                     }
+                    // What came during the pause is told before anything else, the end included.
+                    continue;
                 }
                 let draining = registry.phases.now() >= Phase::Draining;
                 tokio::select! {

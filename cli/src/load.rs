@@ -23,12 +23,7 @@ use understudy::{
     v1::{PredictRequest, Row},
 };
 
-use crate::{
-    connect::connect,
-    output,
-    predict::input,
-    words::count,
-};
+use crate::{connect::connect, output, predict::input, words::count};
 
 const PREDICT: &str = "/understudy.v1.PredictionService/Predict";
 /// Before the clock starts: connections, caches, branch predictors.
@@ -87,7 +82,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let millis = |q: f64| seen.latencies.quantile(q).unwrap_or_default().as_secs_f64() * 1e3;
     let mut lines = vec![
         format!("requests   {} in {:.2} s", count(answered), took.as_secs_f64()),
-        format!("rate       {requests_a_second:.0} requests/s, {:.0} rows/s", requests_a_second * f64::from(arguments.rows)),
+        format!(
+            "rate       {requests_a_second:.0} requests/s, {:.0} rows/s",
+            requests_a_second * f64::from(arguments.rows)
+        ),
         format!(
             "latency    p50 {:.3} ms, p95 {:.3} ms, p99 {:.3} ms, p99.9 {:.3} ms",
             millis(0.5),
@@ -100,7 +98,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         lines.push(format!("{:<10} {}", status::name(Code::from_i32(code)), count(seen)));
     }
     if let Some(cpu) = cpu {
-        lines.push(format!("server     {:.2} ms CPU for each 1,000 requests", cpu.as_secs_f64() * 1e6 / answered as f64));
+        lines.push(format!(
+            "server     {:.2} ms CPU for each 1,000 requests",
+            cpu.as_secs_f64() * 1e6 / answered as f64
+        ));
     }
     output::lines(&lines)?;
     Ok(if seen.codes[1..].iter().any(|failed| *failed > 0) { ExitCode::FAILURE } else { ExitCode::SUCCESS })

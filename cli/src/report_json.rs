@@ -60,6 +60,7 @@ pub(crate) fn task(task: v1::Task) -> &'static str {
 /// Rows that agreed, and what that proves.
 pub(crate) fn agreement(agreement: &v1::Agreement) -> Json {
     json!({
+        "observations": agreement.observations,
         "compared": agreement.compared,
         "agreed": agreement.agreed,
         "rate": agreement.rate,

@@ -184,7 +184,7 @@ fn latency_line(who: &str, latency: &Latency, paint: Paint) -> String {
 /// The verdict, and why in at most `room` lines.
 fn verdict(report: &Report, room: usize, paint: Paint) -> Vec<String> {
     let mut reasons: Vec<String> =
-        report.reasons.iter().flat_map(|reason| wrap(&shown(reason), WIDTH - NAME)).collect();
+        report.reasons.iter().flat_map(|reason| wrap(&shown(reason), WIDTH - NAME - 2)).collect();
     let needed = report.pairs_needed.filter(|pairs| *pairs > 0 && report.verdict() == Verdict::Undecided);
     let room = room - usize::from(needed.is_some());
     if reasons.len() > room {
@@ -194,7 +194,7 @@ fn verdict(report: &Report, room: usize, paint: Paint) -> Vec<String> {
         }
     }
     if let Some(pairs) = needed {
-        reasons.push(format!("about {} more rows until a promotion, at the agreement seen so far", count(pairs)));
+        reasons.push(format!("about {} more requests until a promotion, at the agreement seen so far", count(pairs)));
     }
     let mut lines = vec![named("Verdict", &coloured(report.verdict(), paint), paint)];
     lines.extend(reasons.iter().map(|reason| named("", reason, paint)));

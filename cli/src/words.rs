@@ -72,7 +72,8 @@ pub(crate) fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
         let (mut line, mut word) = (lines.pop().unwrap_or_default(), word.to_owned());
-        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > width {
+        // A unit stays with its number, at the price of two columns.
+        if !line.is_empty() && word != "%" && line.chars().count() + 1 + word.chars().count() > width {
             lines.push(std::mem::take(&mut line));
         }
         while word.chars().count() > width.max(1) {
@@ -119,6 +120,7 @@ mod tests {
         assert_eq!(cut("abcd", 4), "abcd");
         assert_eq!(wrap("one two three", 7), ["one two", "three"]);
         assert_eq!(wrap("abcdefgh ij", 3), ["abc", "def", "gh", "ij"]);
+        assert_eq!(wrap("at most 0.1 % and", 11), ["at most 0.1 %", "and"]);
         assert_eq!(wrap("", 7), [""]);
     }
 }

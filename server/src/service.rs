@@ -93,7 +93,7 @@ impl edge::Front for Front {
             }
             _ => {
                 let method = metrics.method(path).clone();
-                edge::routed(routes.clone(), request, peer, move |code| method.ended(code, started)).await
+                edge::routed(routes.clone(), request, peer, limits, move |code| method.ended(code, started)).await
             }
         }
     }

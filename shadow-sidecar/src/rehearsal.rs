@@ -11,7 +11,7 @@ use std::{
 
 use prost::Message;
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
-use tonic::Status;
+use tonic::{Code, Status};
 use understudy::{
     inference::ModelInferResponse,
     v1::{self, Exchange, Method, PredictResponse},
@@ -300,8 +300,10 @@ impl Rehearsal {
         let started = now();
         let answered = match tokio::time::timeout(self.timeout, self.candidate.answer(request, epoch, candidate)).await
         {
+            // tonic's client calls its own timer, which is the same deadline, a cancellation.
+            Ok(Err(status)) if status.code() == Code::Cancelled && started.elapsed() >= self.timeout => Err(late()),
             Ok(answered) => answered,
-            Err(_) => Err(Status::deadline_exceeded("the candidate did not answer in time")),
+            Err(_) => Err(late()),
         };
         let latency = Latency { primary: exchange.latency_nanos, candidate: started.elapsed().as_nanos() as u64 };
         if let Err(status) = answered {
@@ -393,6 +395,10 @@ impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
         self.dropped(DropReason::Shutdown);
     }
+}
+
+fn late() -> Status {
+    Status::deadline_exceeded("the candidate did not answer in time")
 }
 
 fn now() -> Instant {

@@ -12,7 +12,7 @@ use tonic::{
 };
 use understudy::{
     DESCRIPTORS,
-    edge::{self, Body, Peer},
+    edge::{self, Body, MessageLimits, Peer},
     health::Registry,
     shutdown::{Phase, Phases},
     v1::{
@@ -25,6 +25,8 @@ use crate::{rehearsal::Rehearsal, report};
 
 /// Between two reports of a watch, where the caller does not say.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Requests are small; reports are streams of small messages.
+const LIMITS: MessageLimits = MessageLimits { request: 1 << 20, response: 16 << 20, time: Duration::from_secs(30) };
 /// The shortest that a caller may ask for.
 const SHORTEST: Duration = Duration::from_millis(100);
 
@@ -113,6 +115,6 @@ impl Front {
 
 impl edge::Front for Front {
     async fn call(&self, request: http::Request<Incoming>, peer: Peer) -> http::Response<Body> {
-        edge::routed(self.0.clone(), request, peer, |_| {}).await
+        edge::routed(self.0.clone(), request, peer, LIMITS, |_| {}).await
     }
 }

@@ -4,7 +4,8 @@
 use std::io::Read;
 
 use bytes::Bytes;
-use flate2::read::{GzDecoder, ZlibDecoder};
+// Over a slice these stop where the stream ends, so that what follows it is seen.
+use flate2::bufread::{GzDecoder, ZlibDecoder};
 use tonic::Status;
 
 /// What `grpc-accept-encoding` says.

@@ -11,7 +11,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Accepted, Front, Limits, Peer, Socket};
+use super::{Accepted, Front, Limits, Peer, Socket, greeting::Greeted};
 use crate::shutdown::{Phase, Phases};
 
 /// Serves what it receives until the accept loop has ended and the last connection is gone.
@@ -68,9 +68,14 @@ where
         let front = front.clone();
         async move { Ok::<_, Infallible>(front.call(request, peer).await) }
     });
+    let (io, greeting) = Greeted::new(io);
     let mut connection = pin!(builder(limits).serve_connection(TokioIo::new(io), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => Some(ended),
+        () = greeting.missed(limits.greeting) => {
+            tracing::debug!(?peer, "a connection without a greeting is closed");
+            return;
+        }
         () = phases.reached(Phase::Closing) => None,
     };
     let ended = match ended {

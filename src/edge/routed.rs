@@ -1,48 +1,65 @@
-//! Calls that tonic's own services answer: everything but predictions. What is no gRPC call is refused as in
-//! [`unary`](super::unary), and the deadline holds until the answer begins; a stream then ends by itself or with its caller.
+//! Calls that tonic's own services answer: everything but predictions. The edge reads their one message itself, so that
+//! sizes, deadlines and broken framing get the same statuses as everywhere, and hands it over framed anew.
 
+use bytes::Bytes;
 use http::{Response, StatusCode};
+use http_body_util::Full;
 use hyper::body::Incoming;
-use tonic::{Code, Status, codegen::Service as _, service::Routes};
+use tonic::{Code, codegen::Service as _, service::Routes};
 
 use super::{
     Peer,
     body::{Body, observed},
-    timeout,
-    unary::{failure, refuse_http},
+    unary::{MessageLimits, allowed, expired, failure, frame, receive, refuse_http},
 };
 
-/// Lets `routes` answer. `ended` is called once, with the code that the client sees, or CANCELLED when it sees none.
+/// The methods to which a client sends more than one message; tonic reads those.
+const CLIENT_STREAMING: [&str; 4] = [
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    "/inference.GRPCInferenceService/ModelStreamInfer",
+    "/understudy.v1.FeedbackService/StreamFeedback",
+];
+
+/// Lets `routes` answer. The deadline holds until the answer begins; a stream then ends by itself or with its caller.
+/// `ended` is called once, with the code that the client sees, or CANCELLED when it sees none.
 pub async fn routed(
     mut routes: Routes,
     mut request: http::Request<Incoming>,
     peer: Peer,
+    limits: MessageLimits,
     ended: impl FnOnce(Code) + Send + 'static,
 ) -> Response<Body> {
     if let Some(refusal) = refuse_http(&request) {
         ended(Code::Unimplemented);
         return refusal;
     }
-    let timeout = match timeout::parse(request.headers()) {
-        Ok(timeout) => timeout,
-        Err(text) => {
-            ended(Code::Internal);
-            return failure(StatusCode::BAD_REQUEST, &Status::internal(text));
+    let allowed = match allowed(request.headers(), limits) {
+        Ok((_, allowed)) => allowed,
+        Err((http, status)) => {
+            ended(status.code());
+            return failure(http, &status);
         }
     };
     request.extensions_mut().insert(peer);
-    let answered = routes.call(request);
-    let answered = match timeout {
-        None => answered.await,
-        Some(timeout) => match tokio::time::timeout(timeout, answered).await {
-            Ok(answered) => answered,
-            Err(_) => {
-                ended(Code::DeadlineExceeded);
-                let status = Status::deadline_exceeded(format!("not answered within {timeout:?}"));
-                return failure(StatusCode::OK, &status);
-            }
-        },
+    let answered = async {
+        if CLIENT_STREAMING.contains(&request.uri().path()) {
+            let Ok(response) = routes.call(request).await;
+            return Ok(response);
+        }
+        let (mut parts, body) = request.into_parts();
+        let message = receive(body, &parts.headers, limits.request).await?;
+        // Decompressed already.
+        parts.headers.remove("grpc-encoding");
+        let body: Full<Bytes> = frame(&message).into();
+        let Ok(response) = routes.call(http::Request::from_parts(parts, body)).await;
+        Ok(response)
     };
-    let Ok(response) = answered;
-    observed(response, ended)
+    let status = match tokio::time::timeout(allowed, answered).await {
+        Ok(Ok(response)) => return observed(response, ended),
+        Ok(Err(status)) => status,
+        Err(_) => expired(allowed),
+    };
+    ended(status.code());
+    failure(StatusCode::OK, &status)
 }

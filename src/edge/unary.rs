@@ -84,6 +84,15 @@ impl Frame {
     }
 }
 
+/// A message behind its prefix.
+pub(super) fn frame(message: &[u8]) -> Bytes {
+    let mut frame = BytesMut::with_capacity(PREFIX + message.len());
+    frame.put_u8(0);
+    frame.put_u32(message.len() as u32);
+    frame.put_slice(message);
+    frame.freeze()
+}
+
 pub(super) fn too_large(what: &str, size: Option<usize>, limit: usize) -> Status {
     let size = size.map_or_else(|| "more".into(), |size| format!("{size} bytes"));
     Status::resource_exhausted(format!("{what} too large: limit {limit} bytes, got {size}"))
@@ -98,18 +107,11 @@ where
     if let Some(refusal) = refuse_http(&request) {
         return (refusal, Code::Unimplemented);
     }
-    let timeout = match timeout::parse(request.headers()) {
-        Ok(timeout) => timeout,
-        // As grpc-go does: the header is broken, so the HTTP status says so, too.
-        Err(text) => return (failure(StatusCode::BAD_REQUEST, &Status::internal(text)), Code::Internal),
+    let (timeout, allowed) = match allowed(request.headers(), limits) {
+        Ok(allowed) => allowed,
+        Err((http, status)) => return (failure(http, &status), status.code()),
     };
-    let started = Instant::now();
-    let allowed = timeout.map_or(limits.time, |timeout| timeout.min(limits.time));
-    let deadline = started + allowed;
-    let expired = || Status::deadline_exceeded(format!("not answered within {allowed:?}"));
-    if allowed < Duration::from_micros(1) {
-        return (failure(StatusCode::OK, &expired()), Code::DeadlineExceeded);
-    }
+    let deadline = Instant::now() + allowed;
     let answered = async {
         let (parts, body) = request.into_parts();
         let message = receive(body, &parts.headers, limits.request).await?;
@@ -121,8 +123,26 @@ where
     match tokio::time::timeout_at(deadline.into(), answered).await {
         Ok(Ok(frame)) => (success(frame), Code::Ok),
         Ok(Err(status)) => (failure(StatusCode::OK, &status), status.code()),
-        Err(_) => (failure(StatusCode::OK, &expired()), Code::DeadlineExceeded),
+        Err(_) => (failure(StatusCode::OK, &expired(allowed)), Code::DeadlineExceeded),
     }
+}
+
+/// What the client allows, and what a call may take.
+pub(super) fn allowed(
+    headers: &HeaderMap,
+    limits: MessageLimits,
+) -> Result<(Option<Duration>, Duration), (StatusCode, Status)> {
+    // As grpc-go does: the header is broken, so the HTTP status says so, too.
+    let timeout = timeout::parse(headers).map_err(|text| (StatusCode::BAD_REQUEST, Status::internal(text)))?;
+    let allowed = timeout.map_or(limits.time, |timeout| timeout.min(limits.time));
+    if allowed < Duration::from_micros(1) {
+        return Err((StatusCode::OK, expired(allowed)));
+    }
+    Ok((timeout, allowed))
+}
+
+pub(super) fn expired(allowed: Duration) -> Status {
+    Status::deadline_exceeded(format!("not answered within {allowed:?}"))
 }
 
 /// What is no gRPC call at all.
@@ -154,7 +174,7 @@ pub(super) fn refuse_http(request: &http::Request<Incoming>) -> Option<Response<
 }
 
 /// Reads exactly one message.
-async fn receive(mut body: Incoming, headers: &HeaderMap, limit: usize) -> Result<Bytes, Status> {
+pub(super) async fn receive(mut body: Incoming, headers: &HeaderMap, limit: usize) -> Result<Bytes, Status> {
     let mut chunks = Chunks::default();
     let mut header: Option<(u8, usize)> = None;
     while let Some(frame) = body.frame().await {

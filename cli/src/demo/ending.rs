@@ -118,7 +118,7 @@ impl Ending {
         if verdict != expected {
             let why = match (verdict, report.pairs_needed) {
                 (Verdict::Undecided, Some(pairs)) if pairs > 0 => {
-                    format!("; about {} more rows would do", count(pairs))
+                    format!("; about {} more requests would do", count(pairs))
                 }
                 _ => String::new(),
             };

@@ -107,7 +107,7 @@ fn the_longest_report_still_fits() {
     let lines = lines(&report, PLAIN);
     assert!(lines.len() <= HEIGHT, "{}", lines.join("\n"));
     assert!(lines.iter().all(|line| line.chars().count() <= WIDTH), "{}", lines.join("\n"));
-    assert!(lines.last().is_some_and(|last| last.contains("about 1,240 more rows")));
+    assert!(lines.last().is_some_and(|last| last.contains("about 1,240 more requests")));
 }
 
 #[test]
