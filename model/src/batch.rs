@@ -90,6 +90,23 @@ pub(crate) struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
+    /// Number of rows.
+    pub(crate) fn len(&self) -> usize {
+        self.values.len() / self.width.max(1)
+    }
+
+    /// The first rows, and the others.
+    pub(crate) fn split_at(&self, rows: usize) -> (Rows<'a>, Rows<'a>) {
+        let (first, rest) = self.values.split_at(rows * self.width);
+        (Rows { values: first, width: self.width }, Rows { values: rest, width: self.width })
+    }
+
+    /// The rows in blocks of `rows` and a shorter last one.
+    pub(crate) fn blocks(&self, rows: usize) -> impl Iterator<Item = Rows<'a>> + use<'a> {
+        let width = self.width;
+        self.values.chunks(rows * width.max(1)).map(move |values| Rows { values, width })
+    }
+
     /// Row by row, each `[width]`.
     pub(crate) fn iter(&self) -> std::slice::ChunksExact<'a, f64> {
         self.values.chunks_exact(self.width.max(1))

@@ -3,19 +3,29 @@
 //! Read at the source of LightGBM 4.x: `gbdt_model_text.cpp` (the file), `tree.h` and `tree.cpp` (a tree),
 //! `gbdt_prediction.cpp` (sum, average, conversion) and `objective/*.hpp` (conversion).
 
+mod forest;
 mod objective;
 mod parse;
 mod section;
 mod tree;
 
+pub(crate) use forest::{ZERO, forest};
 pub(crate) use objective::Objective;
 pub use section::TextError;
 pub(crate) use tree::{Child, Ensemble, Missing, Split};
+#[cfg(test)]
+pub(crate) use tree::{Node, Tree};
 
 use crate::batch::Rows;
-use crate::engine::Engine;
-use crate::engine::reference::Reference;
+pub use crate::engine::Way;
+use crate::engine::{self, Engine};
 use crate::{Batch, PredictError};
+
+/// Trees and number of columns of a text model.
+#[cfg(test)]
+pub(crate) fn ensemble(text: &[u8]) -> Result<(Ensemble, usize), TextError> {
+    parse::parse(text).map(|parsed| (parsed.ensemble, parsed.columns))
+}
 
 /// A LightGBM model.
 #[derive(Debug)]
@@ -36,6 +46,21 @@ struct Shape {
     average: Option<f64>,
 }
 
+impl Shape {
+    fn new(parsed: &parse::Parsed) -> Self {
+        let trees = parsed.ensemble.trees().len();
+        let outputs = parsed.ensemble.outputs();
+        Self {
+            columns: parsed.columns,
+            outputs,
+            trees,
+            leaves: parsed.ensemble.trees().iter().map(|tree| tree.leaves().len()).sum(),
+            objective: parsed.objective,
+            average: parsed.average.then_some((trees / outputs) as f64),
+        }
+    }
+}
+
 impl Booster {
     /// Reads a text model (`version=v3` or `v4`) whose columns are the values of a row, in order.
     ///
@@ -45,6 +70,17 @@ impl Booster {
         let parsed = parse::parse(text)?;
         let columns = (0..parsed.columns).collect();
         Ok(Self::new(parsed, columns))
+    }
+
+    /// As [`parse`](Booster::parse), to be evaluated in one way only; nothing when the model is not for that way, as with
+    /// trees of very many leaves. For comparisons and benchmarks.
+    ///
+    /// # Errors
+    /// As [`parse`](Booster::parse).
+    pub fn parse_in(text: &[u8], way: Way) -> Result<Option<Self>, TextError> {
+        let parsed = parse::parse(text)?;
+        let columns = (0..parsed.columns).collect();
+        Ok(Self::build(parsed, columns, way))
     }
 
     /// As [`parse`](Booster::parse), for rows in which the model's columns lie at the given positions.
@@ -58,17 +94,18 @@ impl Booster {
     }
 
     fn new(parsed: parse::Parsed, positions: Vec<usize>) -> Self {
-        let trees = parsed.ensemble.trees().len();
-        let outputs = parsed.ensemble.outputs();
-        let shape = Shape {
-            columns: parsed.columns,
-            outputs,
-            trees,
-            leaves: parsed.ensemble.trees().iter().map(|tree| tree.leaves().len()).sum(),
-            objective: parsed.objective,
-            average: parsed.average.then_some((trees / outputs) as f64),
-        };
-        Self { engine: Box::new(Reference::new(parsed.ensemble, positions)), shape }
+        let shape = Shape::new(&parsed);
+        Self { engine: engine::fastest(parsed.ensemble, positions), shape }
+    }
+
+    fn build(parsed: parse::Parsed, positions: Vec<usize>, way: Way) -> Option<Self> {
+        let shape = Shape::new(&parsed);
+        Some(Self { engine: engine::build(parsed.ensemble, positions, way)?, shape })
+    }
+
+    /// How the trees are evaluated, and what that takes, for people.
+    pub fn engine(&self) -> String {
+        self.engine.describe()
     }
 
     /// Columns of the model.

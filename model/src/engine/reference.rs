@@ -3,10 +3,7 @@
 
 use super::Engine;
 use crate::batch::Rows;
-use crate::lightgbm::{Child, Ensemble, Missing, Split};
-
-/// Values this near to zero are zero. LightGBM's constant (`kZeroThreshold`, meta.h) is a float widened to a double.
-const ZERO: f64 = 1e-35_f32 as f64;
+use crate::lightgbm::{Child, Ensemble, Missing, Split, ZERO};
 
 /// Walks each tree of an ensemble from its root to a leaf.
 #[derive(Debug)]
@@ -48,6 +45,10 @@ impl Engine for Reference {
                 out[start + tree % outputs] += self.leaf(tree, row);
             }
         }
+    }
+
+    fn describe(&self) -> String {
+        "reference".to_owned()
     }
 }
 

@@ -146,7 +146,7 @@ fn tree(section: &Section<'_, '_>, columns: usize) -> Result<Tree, TextError> {
         return Err(wrong("leaf_value", "finite numbers".to_owned(), value.to_string()));
     }
     if count == 1 {
-        return Ok(Tree { nodes: Vec::new(), leaves });
+        return Ok(Tree::new(Vec::new(), leaves));
     }
     let inner = count - 1;
     let features: Vec<u32> = section.list_of("split_feature", inner)?;
@@ -168,7 +168,7 @@ fn tree(section: &Section<'_, '_>, columns: usize) -> Result<Tree, TextError> {
         let split = split(section.place, decisions[index], thresholds[index], &sets)?;
         nodes.push(Node { column, split, left, right });
     }
-    Ok(Tree { nodes, leaves })
+    Ok(Tree::new(nodes, leaves))
 }
 
 /// What a node asks, from its decision type (bit 0: categorical, bit 1: default left, bits 2 and 3: missing type).

@@ -1,5 +1,7 @@
 //! The trees of a model, as they were checked: every engine is built from these.
 
+pub(crate) use crate::engine::forest::Child;
+
 /// Trees and how many outputs they add up to: tree `i` adds to output `i % outputs`.
 #[derive(Debug)]
 pub(crate) struct Ensemble {
@@ -9,7 +11,7 @@ pub(crate) struct Ensemble {
 
 impl Ensemble {
     /// `outputs` is at least 1 and divides the number of trees.
-    pub(super) fn new(trees: Vec<Tree>, outputs: usize) -> Self {
+    pub(crate) fn new(trees: Vec<Tree>, outputs: usize) -> Self {
         Self { trees, outputs }
     }
 
@@ -25,11 +27,16 @@ impl Ensemble {
 /// One tree. Children come after their parent, so that a walk ends; every node and leaf has one parent.
 #[derive(Debug)]
 pub(crate) struct Tree {
-    pub(super) nodes: Vec<Node>,
-    pub(super) leaves: Vec<f64>,
+    nodes: Vec<Node>,
+    leaves: Vec<f64>,
 }
 
 impl Tree {
+    /// Children come after their parent; every node but the first, and every leaf, has one. There is a leaf.
+    pub(crate) fn new(nodes: Vec<Node>, leaves: Vec<f64>) -> Self {
+        Self { nodes, leaves }
+    }
+
     /// Where a walk begins: a tree of one leaf has no nodes.
     pub(crate) fn root(&self) -> Child {
         if self.nodes.is_empty() { Child::Leaf(0) } else { Child::Node(0) }
@@ -53,13 +60,6 @@ pub(crate) struct Node {
     pub(crate) split: Split,
     pub(crate) left: Child,
     pub(crate) right: Child,
-}
-
-/// Where a node leads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Child {
-    Node(u32),
-    Leaf(u32),
 }
 
 /// What a node asks.
