@@ -42,7 +42,7 @@ fn linear_trees_are_refused() {
     assert!(error.contains("linear trees are not supported"), "{error}");
 }
 
-/// The big models of the workspace next door: `UNDERSTUDY_SHARED=/work/shared cargo test -p model`.
+/// The big models of the workspace next door: `UNDERSTUDY_SHARED=../../shared cargo test -p model`.
 #[test]
 fn big_models_are_equal_to_the_bit() {
     let Some(shared) = std::env::var_os("UNDERSTUDY_SHARED") else {

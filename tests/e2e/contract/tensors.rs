@@ -124,6 +124,7 @@ fn inputs() -> Vec<Case> {
         Case::code("I9 required input missing", without_age, 3, &["missing required input", "age"]),
         Case::code("I9 optional input missing", two(RAW, |request| remove(request, "age")), 0, &[]),
         Case::code("I10 unknown input", extra("shoe_size"), 3, &["shoe_size"]),
+        Case::code("I10 unknown input, hostile", extra("\u{1b}[31m\u{202e}"), 3, &[r"\u{1b}[31m\u{202e}"]),
         Case::code("I11 input twice", extra("age"), 3, &["age", "twice"]),
         Case::code("I12 datatype FP99", two(RAW, datatype("age", "FP99")), 3, &["age", "FP99"]),
         Case::code("I12 datatype int64", two(RAW, datatype("age", "int64")), 3, &["age", "int64"]),
@@ -270,6 +271,7 @@ fn values() -> Vec<Case> {
 fn parameters_and_outputs() -> Vec<Case> {
     let mut cases = vec![
         Case::code("I32 unknown output", two(RAW, |request| ask(request, &["colour"])), 3, &["colour"]),
+        Case::code("I32 unknown output, hostile", two(RAW, |request| ask(request, &["a\r\nb"])), 3, &[r"a\r\nb"]),
         Case::code("I33 output twice", two(RAW, |request| ask(request, &["label", "label"])), 3, &["label", "twice"]),
         Case::code("I36 id of 256 bytes", two(RAW, |request| request.id = "x".repeat(256)), 0, &[]),
         Case::code("I36 id of 257 bytes", two(RAW, |request| request.id = "x".repeat(257)), 3, &["256", "257"]),

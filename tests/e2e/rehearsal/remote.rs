@@ -9,7 +9,7 @@ use support::{
     rehearsal::package,
     stub::Stub,
     tensors::{RAW, TYPED},
-    within,
+    until, within,
 };
 use tonic::Status;
 use understudy::inference::ModelInferResponse;
@@ -93,6 +93,8 @@ async fn a_candidate_that_is_not_there_yet_is_waited_for() {
         settings.candidate_model = Some("adult-candidate".into());
     })
     .await;
+    let subscribers = async || primary.scrape().await.sum("understudy_tap_subscribers", &[]);
+    until(SOON, "it is subscribed", async || subscribers().await == 1.0).await;
     // P1 in small: what is offered in the meantime is at most queued, and no client waits.
     let outcome = within(SOON, load::once(&primary, 0..500, 1)).await;
     assert_eq!((outcome.answered, outcome.failures.len()), (500, 0));
