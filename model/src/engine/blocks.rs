@@ -20,13 +20,11 @@ use std::sync::Arc;
 use super::Engine;
 use super::codes::Slot;
 use super::forest::{Child, Forest, Test, Tree};
-use super::simd::{Simd, Tier, Work};
+use super::simd::{GROUP, Simd, Tier, Work};
 use crate::batch::Rows;
 
 /// Leaves of a tree, at most: their numbers are bytes.
 const MAX_LEAVES: usize = 256;
-/// Trees whose leaves are added in one pass over the rows.
-const GROUP: usize = 8;
 /// Places of a reach list: inner nodes and leaves.
 const REACH: usize = 2 * MAX_LEAVES;
 /// Rows of the widest block.
@@ -310,11 +308,11 @@ impl Work for Block<'_> {
             let first = group * GROUP % forest.outputs;
             let numbers = &scratch.numbers[..GROUP * capacity];
             match blocks.stride {
-                16 => sum::<16>(leaves, numbers, out, forest.outputs, first),
-                32 => sum::<32>(leaves, numbers, out, forest.outputs, first),
-                64 => sum::<64>(leaves, numbers, out, forest.outputs, first),
-                128 => sum::<128>(leaves, numbers, out, forest.outputs, first),
-                _ => sum::<256>(leaves, numbers, out, forest.outputs, first),
+                16 => sum::<S, 16>(simd, leaves, numbers, out, forest.outputs, first),
+                32 => sum::<S, 32>(simd, leaves, numbers, out, forest.outputs, first),
+                64 => sum::<S, 64>(simd, leaves, numbers, out, forest.outputs, first),
+                128 => sum::<S, 128>(simd, leaves, numbers, out, forest.outputs, first),
+                _ => sum::<S, 256>(simd, leaves, numbers, out, forest.outputs, first),
             }
         }
     }
@@ -392,18 +390,20 @@ fn tree<S: Simd>(
 
 /// Adds the leaves of a group's trees, `[GROUP, N]`, to the outputs of each row, from output `first` on and around.
 #[inline(always)]
-fn sum<const N: usize>(leaves: &[f64], numbers: &[u8], out: &mut [f64], outputs: usize, first: usize) {
+fn sum<S: Simd, const N: usize>(
+    simd: S,
+    leaves: &[f64],
+    numbers: &[u8],
+    out: &mut [f64],
+    outputs: usize,
+    first: usize,
+) {
     let capacity = numbers.len() / GROUP;
     let leaves: &[[f64; N]] = leaves.as_chunks().0;
     if outputs == 1 {
-        let (Ok(leaves), n) = (<&[[f64; N]; GROUP]>::try_from(leaves), out.len()) else { return };
-        let numbers: [&[u8]; GROUP] = std::array::from_fn(|tree| &numbers[tree * capacity..tree * capacity + n]);
-        for (row, out) in out.iter_mut().enumerate() {
-            let mut sum = *out;
-            for (leaves, numbers) in leaves.iter().zip(&numbers) {
-                sum += leaves[usize::from(numbers[row]) % N];
-            }
-            *out = sum;
+        // There are as many trees, so that there is a group.
+        if let Some(leaves) = leaves.first_chunk::<GROUP>() {
+            simd.add(leaves, numbers, out);
         }
         return;
     }

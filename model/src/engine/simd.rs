@@ -9,6 +9,9 @@ use std::fmt::Debug;
 /// Doubles of 64 bits in a row of a table: a cache line is 8.
 pub(super) const ROW: usize = 64;
 
+/// Trees whose leaves are added in one pass over the rows of a block.
+pub(super) const GROUP: usize = 8;
+
 /// Words that lie as the widest registers want them.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
@@ -42,6 +45,12 @@ pub(super) trait Simd: Debug + Copy + Send + Sync {
     /// Writes for each row a number: bit `i` of it is the row's bit in `planes[i]`. At most 8 planes; `numbers` holds
     /// `64 * WORDS` bytes.
     fn transpose(self, planes: &[Self::Words], numbers: &mut [u8]);
+    /// Adds to the sum of each row the leaves that it reaches in a group's trees, in their order. `numbers`: for each tree
+    /// the leaves' numbers of `64 * WORDS` rows, each below `N`; there are at most as many `sums`. `N` is a power of two.
+    #[inline(always)]
+    fn add<const N: usize>(self, leaves: &[[f64; N]; GROUP], numbers: &[u8], sums: &mut [f64]) {
+        add(leaves, numbers, 64 * Self::WORDS, 0, sums);
+    }
     /// Runs the work with the tier's instructions.
     fn run(self, work: impl Work);
 }
@@ -160,6 +169,23 @@ impl Simd for Portable {
     #[inline(always)]
     fn run(self, work: impl Work) {
         work.run(self);
+    }
+}
+
+/// [`Simd::add`] for the rows from `first` on, one after another: `sums` are theirs.
+#[inline(always)]
+fn add<const N: usize>(leaves: &[[f64; N]; GROUP], numbers: &[u8], rows: usize, first: usize, sums: &mut [f64]) {
+    let mut of_tree: [&[u8]; GROUP] = [&[]; GROUP];
+    for (of_tree, numbers) in of_tree.iter_mut().zip(numbers.chunks_exact(rows)) {
+        *of_tree = &numbers[first..first + sums.len()];
+    }
+    for (row, sum) in sums.iter_mut().enumerate() {
+        let mut new = *sum;
+        for (leaves, numbers) in leaves.iter().zip(&of_tree) {
+            // `% N` changes nothing and saves the check.
+            new += leaves[usize::from(numbers[row]) % N];
+        }
+        *sum = new;
     }
 }
 

@@ -96,7 +96,7 @@ fn fixtures() {
     assert!(tested >= 29, "only {tested} fixtures");
 }
 
-/// Models and 10,000 rows of the workspace next door: `UNDERSTUDY_SHARED=/work/shared cargo test -p model`.
+/// Models and 10,000 rows of the workspace next door: `UNDERSTUDY_SHARED=../../shared cargo test -p model`.
 #[test]
 fn big_models() {
     let Some(shared) = std::env::var_os("UNDERSTUDY_SHARED") else {

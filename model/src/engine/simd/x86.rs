@@ -5,7 +5,7 @@ use std::arch::is_x86_feature_detected;
 #[allow(clippy::wildcard_imports, reason = "intrinsics carry their own prefix")]
 use std::arch::x86_64::*;
 
-use super::{Simd, Work};
+use super::{GROUP, Simd, Work};
 
 /// Proof that the processor has AVX2, BMI1, BMI2, LZCNT and POPCNT (x86-64-v3).
 #[derive(Debug, Clone, Copy)]
@@ -188,6 +188,28 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn add<const N: usize>(self, leaves: &[[f64; N]; GROUP], numbers: &[u8], sums: &mut [f64]) {
+        const ROWS: usize = 64 * Avx512::WORDS;
+        if N > 64 {
+            super::add(leaves, numbers, ROWS, 0, sums);
+            return;
+        }
+        let (eights, rest) = sums.as_chunks_mut::<8>();
+        for (leaves, numbers) in leaves.iter().zip(numbers.chunks_exact(ROWS)) {
+            for (sums, numbers) in eights.iter_mut().zip(numbers.as_chunks::<8>().0) {
+                // SAFETY: `self` proves AVX-512; the load and the store are of the eight doubles that are borrowed.
+                unsafe {
+                    let numbers = _mm512_cvtepu8_epi64(_mm_cvtsi64_si128(i64::from_le_bytes(*numbers)));
+                    let sum = _mm512_add_pd(_mm512_loadu_pd(sums.as_ptr()), self.look_up(leaves, numbers));
+                    _mm512_storeu_pd(sums.as_mut_ptr(), sum);
+                }
+            }
+        }
+        let first = 8 * eights.len();
+        super::add(leaves, numbers, ROWS, first, rest);
+    }
+
+    #[inline(always)]
     fn run(self, work: impl Work) {
         #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
         fn inside(simd: Avx512, work: impl Work) {
@@ -195,5 +217,35 @@ impl Simd for Avx512 {
         }
         // SAFETY: `self` proves these features.
         unsafe { inside(self, work) }
+    }
+}
+
+impl Avx512 {
+    /// For eight numbers their entries of a table of 16, 32 or 64: no memory is read but the table, which stays in
+    /// registers. Numbers are below `N`.
+    #[inline(always)]
+    #[expect(clippy::unused_self, reason = "it is the proof that the processor has the instructions")]
+    fn look_up<const N: usize>(self, table: &[f64; N], numbers: __m512i) -> __m512d {
+        let eights = table.as_chunks::<8>().0;
+        // SAFETY: `self` proves AVX-512; the loads are of eight doubles that are borrowed.
+        unsafe {
+            // An entry of the 16 from `eight` on, by the four low bits.
+            let of_16 = |eight: usize| {
+                let low = _mm512_loadu_pd(eights[eight].as_ptr());
+                _mm512_permutex2var_pd(low, numbers, _mm512_loadu_pd(eights[eight + 1].as_ptr()))
+            };
+            let of_32 = |eight: usize| {
+                let upper = _mm512_test_epi64_mask(numbers, _mm512_set1_epi64(16));
+                _mm512_mask_blend_pd(upper, of_16(eight), of_16(eight + 2))
+            };
+            match N {
+                16 => of_16(0),
+                32 => of_32(0),
+                _ => {
+                    let upper = _mm512_test_epi64_mask(numbers, _mm512_set1_epi64(32));
+                    _mm512_mask_blend_pd(upper, of_32(0), of_32(4))
+                }
+            }
+        }
     }
 }
