@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use model::Batch;
-use model::lightgbm::{Booster, Way};
+use model::lightgbm::Way;
+use model::{lightgbm, xgboost};
 
-const WAYS: [Way; 6] = [Way::Reference, Way::Walk, Way::Steps, Way::Tables, Way::Blocks, Way::Fastest];
+const WAYS: [Way; 7] = [Way::Reference, Way::Walk, Way::Levels, Way::Steps, Way::Tables, Way::Blocks, Way::Fastest];
 const SIZES: [usize; 3] = [1, 100, 10_000];
 
 /// A model and rows for it, row-major.
@@ -43,12 +44,43 @@ fn cases() -> Vec<Case> {
         ("lgb_cat_1000x31", trees.join("lgb_cat_1000x31.txt"), "rows_cat_10000x13.f64"),
         ("lgb_num_300x63", trees.join("lgb_num_300x63.txt"), "rows_cat_10000x13.f64"),
         ("lgb_syn_500x63", trees.join("lgb_syn_500x63.txt"), "rows_syn_10000x28.f64"),
+        ("xgb_syn_500d6", trees.join("xgb_syn_500d6.ubj"), "rows_syn_10000x28.f64"),
     ] {
         let bytes = fs::read(trees.join(rows)).unwrap();
         let values = bytes.chunks_exact(8).map(|eight| f64::from_le_bytes(eight.try_into().unwrap())).collect();
         cases.push(Case { name: name.to_owned(), text: fs::read(text).unwrap(), values });
     }
     cases
+}
+
+/// A model of either library.
+enum Booster {
+    LightGbm(lightgbm::Booster),
+    XgBoost(xgboost::Booster),
+}
+
+impl Booster {
+    fn parse_in(text: &[u8], way: Way) -> Option<Self> {
+        if text.starts_with(b"{") {
+            return xgboost::Booster::parse_in(text, way).unwrap().map(Self::XgBoost);
+        }
+        lightgbm::Booster::parse_in(text, way).unwrap().map(Self::LightGbm)
+    }
+
+    fn columns(&self) -> usize {
+        match self {
+            Self::LightGbm(booster) => booster.columns(),
+            Self::XgBoost(booster) => booster.columns(),
+        }
+    }
+
+    fn margins(&self, batch: &Batch, out: &mut Vec<f64>) {
+        match self {
+            Self::LightGbm(booster) => booster.margins(batch, out),
+            Self::XgBoost(booster) => booster.margins(batch, out),
+        }
+        .unwrap();
+    }
 }
 
 /// The rows in batches, as many as it takes to see each row about once; a few rows come again and again.
@@ -71,7 +103,7 @@ fn evaluate(criterion: &mut Criterion) {
             let mut group = criterion.benchmark_group(format!("{}/{size}", case.name));
             group.throughput(Throughput::Elements(size as u64)).sample_size(20);
             for way in WAYS {
-                let Some(booster) = Booster::parse_in(&case.text, way).unwrap() else { continue };
+                let Some(booster) = Booster::parse_in(&case.text, way) else { continue };
                 let batches = batches(&case.values, booster.columns(), size);
                 let (mut next, mut out) = (0, Vec::new());
                 group.bench_function(format!("{way:?}"), |bencher| {
@@ -82,7 +114,7 @@ fn evaluate(criterion: &mut Criterion) {
                         },
                         |batch| {
                             out.clear();
-                            booster.margins(black_box(batch), &mut out).unwrap();
+                            booster.margins(black_box(batch), &mut out);
                         },
                         BatchSize::SmallInput,
                     );

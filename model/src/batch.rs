@@ -90,6 +90,11 @@ pub(crate) struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
+    /// Rows of `width` doubles, row-major.
+    pub(crate) fn new(values: &'a [f64], width: usize) -> Self {
+        Self { values, width }
+    }
+
     /// Number of rows.
     pub(crate) fn len(&self) -> usize {
         self.values.len() / self.width.max(1)

@@ -6,8 +6,9 @@
 //!
 //! | engine | what it does | chosen for |
 //! |---|---|---|
-//! | [`tables`] | ANDs precomputed leaf masks, no compare, no branch | one row and few rows, while the table is at most 2 MiB |
-//! | [`steps`] | the same with a table row at every so many nodes, and the nodes since one by one | few rows of a model with many thresholds |
+//! | [`tables`] | ANDs precomputed leaf masks, no compare, no branch | few rows where it is computed to be cheaper than `steps`; at most 2 MiB |
+//! | [`steps`] | the same with a table row at every so many nodes, and the nodes since one by one | few rows of most models |
+//! | [`levels`] | eight complete trees at a time, without a pointer | few rows of trees of few levels, as XGBoost grows them |
 //! | [`walk`] | eight compact trees at a time | few rows of any other model; trees of more than 256 leaves |
 //! | [`blocks`] | a bit for each of 256 or 512 rows | many rows: from where it is computed to be cheaper |
 //! | [`reference`] | the nodes as the trainer wrote them | columns with more than 65,532 thresholds or very many categories |
@@ -23,24 +24,31 @@
 
 mod blocks;
 mod codes;
+pub(crate) mod deep;
+pub(crate) mod ensemble;
 mod fastest;
-pub(crate) mod forest;
+mod forest;
+mod lanes;
+mod levels;
 mod masks;
+pub(crate) mod oblivious;
 mod reference;
-mod simd;
+pub(crate) mod simd;
 mod steps;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod values;
 mod walk;
 
 use std::fmt::Debug;
 use std::sync::Arc;
 
 use crate::batch::Rows;
-use crate::lightgbm::{Ensemble, forest};
 use blocks::Blocks;
+use ensemble::Ensemble;
 use fastest::Fastest;
+use levels::Levels;
 use reference::Reference;
 use simd::Tier;
 use steps::Steps;
@@ -58,6 +66,8 @@ pub enum Way {
     Tables,
     /// Leaf masks at every so many nodes, and the nodes since.
     Steps,
+    /// Interleaved walks of complete trees.
+    Levels,
     /// Interleaved walks.
     Walk,
     /// Bits of a block of rows.
@@ -78,7 +88,7 @@ pub(crate) trait Engine: Debug + Send + Sync {
 
 /// The engine for an ensemble. `positions`: for each column of the model its position in the rows to come.
 pub(crate) fn fastest(ensemble: Ensemble, positions: Vec<usize>) -> Box<dyn Engine> {
-    match forest(&ensemble, &positions).and_then(|forest| Fastest::new(&Arc::new(forest))) {
+    match ensemble.forest(&positions).and_then(|forest| Fastest::new(&Arc::new(forest))) {
         Some(engine) => Box::new(engine),
         None => Box::new(Reference::new(ensemble, positions)),
     }
@@ -86,12 +96,13 @@ pub(crate) fn fastest(ensemble: Ensemble, positions: Vec<usize>) -> Box<dyn Engi
 
 /// The engine that works in one way, unless the ensemble is not for it.
 pub(crate) fn build(ensemble: Ensemble, positions: Vec<usize>, way: Way) -> Option<Box<dyn Engine>> {
-    let forest = || forest(&ensemble, &positions).map(Arc::new);
+    let forest = || ensemble.forest(&positions).map(Arc::new);
     Some(match way {
         Way::Fastest => fastest(ensemble, positions),
         Way::Reference => Box::new(Reference::new(ensemble, positions)),
         Way::Tables => Box::new(Tables::new(&forest()?, Tier::best())?),
         Way::Steps => Box::new(Steps::new(&forest()?, Tier::best())?),
+        Way::Levels => Box::new(Levels::new(&forest()?)?),
         Way::Walk => Box::new(Walk::new(&forest()?)?),
         Way::Blocks => Box::new(Blocks::new(&forest()?, Tier::best())?),
     })

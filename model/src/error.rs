@@ -1,6 +1,7 @@
 //! What can go wrong, each with the values that show why. `Display` says one level; `source` says the next.
 
-use crate::lightgbm::TextError;
+use std::fmt::Display;
+
 use crate::text::shown;
 
 /// Why a package was not loaded. Every message names the file, relative to the package.
@@ -65,13 +66,15 @@ pub enum LoadError {
         /// What is there.
         got: String,
     },
-    /// A LightGBM text model that cannot be used.
-    #[error("{file}: not a usable LightGBM model")]
-    LightGbm {
+    /// A model of a node that cannot be used.
+    #[error("{file}: not a usable {what}")]
+    Model {
         /// Path in the package.
         file: String,
+        /// What it should be.
+        what: &'static str,
         /// Where and why.
-        source: TextError,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
@@ -89,6 +92,26 @@ impl LoadError {
     /// An error of the operating system.
     pub(crate) fn io(file: impl Into<String>, source: std::io::Error) -> Self {
         Self::Io { file: file.into(), source }
+    }
+}
+
+/// Why a file is not a model that can be evaluated exactly.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {what}: expected {expected}, got {got}")]
+pub struct TextError {
+    /// Where in the file: `header`, `tree 17`, `end`.
+    pub place: String,
+    /// The key, or the thing.
+    pub what: String,
+    /// What would fit.
+    pub expected: String,
+    /// What is there.
+    pub got: String,
+}
+
+impl TextError {
+    pub(crate) fn new(place: &str, what: impl Into<String>, expected: impl Into<String>, got: impl Display) -> Self {
+        Self { place: place.to_owned(), what: what.into(), expected: expected.into(), got: got.to_string() }
     }
 }
 

@@ -1,89 +1,97 @@
 //! `graph.json`: what is computed from a row, node by node.
+//!
+//! A node reads features, columns and the outputs of nodes before it, and gives a few numbers for each row. Nothing here
+//! knows a trainer's library: [`node`] reads the files and names the evaluators, [`combine`] is the arithmetic of the nodes
+//! that only read nodes.
+
+mod combine;
+mod node;
 
 use std::collections::HashMap;
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use crate::batch::Rows;
+use crate::columns::{Column, Names, RawColumn};
 use crate::error::ensure;
-use crate::json;
-use crate::lightgbm::Booster;
+use crate::json::{self, Few};
 use crate::output::Output;
 use crate::package::files::Files;
 use crate::package::{GRAPH, Manifest};
 use crate::text::shown;
 use crate::{LoadError, Schema};
+pub(crate) use node::Node;
+
+/// Rows whose wide rows are in work together, and their doubles: they should stay in a core's caches.
+const BLOCK: usize = 512;
+const BLOCK_DOUBLES: usize = 1 << 17;
 
 /// The nodes of a model in topological order.
 #[derive(Debug)]
 pub(crate) struct Graph {
+    /// Columns that all nodes see.
+    columns: Vec<Column>,
     nodes: Vec<Node>,
+    by_name: HashMap<String, usize>,
     output: usize,
+    /// Whether a node reads the columns that all nodes see: they are computed for it.
+    wide: bool,
+    /// Doubles of a row: features, and all columns.
+    width: usize,
 }
 
-#[derive(Debug)]
-pub(crate) struct Node {
-    name: String,
-    kind: NodeKind,
-    /// Whether the output depends on it.
-    needed: bool,
-}
-
-/// The node types. A new one adds a variant here and in [`RawNode`], reads the outputs of nodes before it in
-/// [`Node::evaluate`], and names them in [`NodeKind::inputs`].
-#[derive(Debug)]
-enum NodeKind {
-    LightGbm(Booster),
+/// Memory of an evaluation, reused from call to call.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Scratch {
+    /// `[rows, width]`.
+    wide: Vec<f64>,
+    /// For each node its outputs.
+    outputs: Vec<Vec<f64>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawGraph {
-    nodes: Vec<RawNode>,
+struct RawGraph<'a> {
+    #[serde(default)]
+    columns: Few<RawColumn>,
+    #[serde(borrow)]
+    nodes: Vec<&'a RawValue>,
     output: String,
-}
-
-#[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
-enum RawNode {
-    LightGbm(RawLightGbm),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawLightGbm {
-    name: String,
-    model: String,
-    features: Vec<String>,
 }
 
 impl Graph {
     /// Parses the file's bytes, and the files that the nodes name.
     pub(crate) fn load(files: &mut Files, manifest: &Manifest, schema: &Schema) -> Result<Self, LoadError> {
-        let raw: RawGraph = json::parse(GRAPH, files.get(GRAPH)?)?;
-        let mut by_name = HashMap::new();
+        let bytes = files.get(GRAPH)?.to_vec();
+        let raw: RawGraph<'_> = json::parse(GRAPH, &bytes)?;
+        let mut names = Names::new(schema.features().iter().map(crate::Feature::name));
+        let columns = names.add("", raw.columns.0, None)?;
+        let mut by_name: HashMap<String, usize> = HashMap::new();
         let mut nodes: Vec<Node> = Vec::with_capacity(raw.nodes.len());
-        for RawNode::LightGbm(node) in raw.nodes {
-            let expected = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}";
-            ensure(is_node_name(&node.name), GRAPH, "a node's name", expected, || shown(&node.name))?;
-            let again = || format!("{} twice", shown(&node.name));
-            let before = by_name.insert(node.name.clone(), nodes.len());
-            ensure(before.is_none(), GRAPH, "nodes", "each name once", again)?;
-            let name = node.name.clone();
-            nodes.push(Node { name, kind: NodeKind::LightGbm(node.load(files, schema)?), needed: false });
+        for text in raw.nodes {
+            let find = |name: &str| by_name.get(name).map(|&index| (index, nodes[index].width()));
+            let node = Node::load(text.get(), &mut names, &find, &nodes, files)?;
+            by_name.insert(node.name().to_owned(), nodes.len());
+            nodes.push(node);
         }
         let Some(&output) = by_name.get(&raw.output) else {
             return Err(LoadError::invalid(GRAPH, "output", "the name of a node", shown(&raw.output)));
         };
         check_output(&nodes[output], manifest)?;
         // Backwards through the topological order: who reads a node comes after it.
-        nodes[output].needed = true;
-        for index in (0..=output).rev().filter(|&index| nodes[index].needed).collect::<Vec<_>>() {
-            for input in nodes[index].kind.inputs().to_vec() {
-                nodes[input].needed = true;
+        let mut needed = vec![false; nodes.len()];
+        needed[output] = true;
+        for index in (0..=output).rev() {
+            if needed[index] {
+                nodes[index].inputs().for_each(|input| needed[input] = true);
+                nodes[index].need();
             }
         }
-        Ok(Self { nodes, output })
+        let features = schema.features().len();
+        let wide = nodes.iter().any(Node::has_columns) || !columns.is_empty();
+        let width = if wide { names.width() } else { features };
+        Ok(Self { columns, nodes, by_name, output, wide, width })
     }
 
     /// The nodes, in order.
@@ -91,87 +99,94 @@ impl Graph {
         &self.nodes
     }
 
-    /// Evaluates what the output needs and gives the output node's numbers, `[rows, width]`.
-    ///
-    /// `outputs`: a buffer for each node, reused from call to call.
-    pub(crate) fn evaluate<'a>(&self, rows: Rows<'_>, outputs: &'a mut Vec<Vec<f64>>) -> &'a [f64] {
-        outputs.resize_with(self.nodes.len(), Vec::new);
-        for (index, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.needed) {
-            let (before, rest) = outputs.split_at_mut(index);
-            rest[0].clear();
-            node.evaluate(rows, before, &mut rest[0]);
-        }
-        &outputs[self.output]
-    }
-}
-
-impl Node {
-    pub(crate) fn name(&self) -> &str {
-        &self.name
+    /// A node's place.
+    pub(crate) fn place(&self, name: &str) -> Option<usize> {
+        self.by_name.get(name).copied()
     }
 
-    /// Numbers that the node gives for a row.
-    pub(crate) fn width(&self) -> usize {
-        match &self.kind {
-            NodeKind::LightGbm(booster) => booster.outputs(),
-        }
+    /// The node whose output is the model's.
+    pub(crate) fn output(&self) -> &Node {
+        &self.nodes[self.output]
     }
 
-    /// Trees and leaves.
-    pub(crate) fn size(&self) -> (usize, usize) {
-        match &self.kind {
-            NodeKind::LightGbm(booster) => (booster.trees(), booster.leaves()),
+    /// Evaluates what the output needs, block by block, and hands on the output node's numbers of each block, `[rows, width]`.
+    pub(crate) fn evaluate(&self, rows: Rows<'_>, scratch: &mut Scratch, mut hand_on: impl FnMut(&[f64])) {
+        scratch.outputs.resize_with(self.nodes.len(), Vec::new);
+        for rows in rows.blocks(self.block(rows)) {
+            let Scratch { wide, outputs } = &mut *scratch;
+            self.widen(rows, wide);
+            for index in (0..self.nodes.len()).filter(|&index| self.nodes[index].is_needed()) {
+                let (before, rest) = outputs.split_at_mut(index);
+                rest[0].clear();
+                self.node(index, rows, wide, before, &mut rest[0]);
+            }
+            hand_on(&outputs[self.output]);
         }
     }
 
-    /// Appends the node's output, `[rows, width]`. `_before`: the outputs of the nodes before it.
-    pub(crate) fn evaluate(&self, rows: Rows<'_>, _before: &[Vec<f64>], out: &mut Vec<f64>) {
-        match &self.kind {
-            NodeKind::LightGbm(booster) => booster.evaluate(rows, out),
+    /// Evaluates each node by itself, given what the trainer's library says the nodes before it answer; `given`: for each
+    /// node `[rows, width]`. Gives each node's own answer.
+    pub(crate) fn evaluate_each(&self, rows: Rows<'_>, given: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let mut wide = Vec::new();
+        let mut before: Vec<Vec<f64>> = self.nodes.iter().map(|_| Vec::new()).collect();
+        let mut answers = before.clone();
+        let mut start = 0;
+        for rows in rows.blocks(self.block(rows)) {
+            let end = start + rows.len();
+            for ((before, given), node) in before.iter_mut().zip(given).zip(&self.nodes) {
+                before.clear();
+                before.extend_from_slice(&given[start * node.width()..end * node.width()]);
+            }
+            self.widen(rows, &mut wide);
+            for (index, answer) in answers.iter_mut().enumerate() {
+                self.node(index, rows, &mut wide, &before, answer);
+            }
+            start = end;
+        }
+        answers
+    }
+
+    /// Rows that are evaluated together.
+    fn block(&self, rows: Rows<'_>) -> usize {
+        // Without columns there is nothing to keep near: engines have blocks of their own.
+        if self.wide { (BLOCK_DOUBLES / self.width.max(1)).clamp(1, BLOCK) } else { rows.len().max(1) }
+    }
+
+    /// Rows with room for all columns, and the columns that all nodes see.
+    fn widen(&self, rows: Rows<'_>, wide: &mut Vec<f64>) {
+        wide.clear();
+        if !self.wide {
+            return;
+        }
+        for row in rows.iter() {
+            let start = wide.len();
+            wide.extend_from_slice(row);
+            wide.resize(start + self.width, 0.0);
+        }
+        for column in &self.columns {
+            column.compute(wide, self.width, &[]);
         }
     }
-}
 
-impl NodeKind {
-    /// The nodes that this one reads, all before it.
-    fn inputs(&self) -> &[usize] {
-        match self {
-            Self::LightGbm(_) => &[],
+    /// Appends a node's output.
+    fn node(&self, index: usize, rows: Rows<'_>, wide: &mut [f64], before: &[Vec<f64>], out: &mut Vec<f64>) {
+        let node = &self.nodes[index];
+        if self.wide {
+            node.compute_columns(wide, self.width, before);
+            node.evaluate(Rows::new(wide, self.width), before, out);
+        } else {
+            node.evaluate(rows, before, out);
         }
-    }
-}
-
-impl RawLightGbm {
-    fn load(self, files: &mut Files, schema: &Schema) -> Result<Booster, LoadError> {
-        let place = format!("node {}", self.name);
-        let inside = self.model.starts_with(&format!("nodes/{}/", self.name));
-        let expected = format!("a path inside nodes/{}/", self.name);
-        ensure(inside, GRAPH, &format!("{place}, model"), &expected, || shown(&self.model))?;
-        let mut positions = Vec::with_capacity(self.features.len());
-        for name in &self.features {
-            let unknown =
-                || LoadError::invalid(GRAPH, format!("{place}, features"), "a feature of schema.json", shown(name));
-            positions.push(schema.index_of(name).ok_or_else(unknown)?);
-        }
-        let text = files.take(&self.model)?;
-        Booster::parse_for(&text, positions).map_err(|source| LoadError::LightGbm { file: self.model, source })
     }
 }
 
 /// The output must be what the task is about.
 fn check_output(node: &Node, manifest: &Manifest) -> Result<(), LoadError> {
-    let (task, width) = (manifest.task, Output::new(manifest).node_width());
-    let expected = format!("{width} numbers for task {}", task.as_str());
-    ensure(node.width() == width, GRAPH, &format!("output {}", node.name), &expected, || node.width().to_string())?;
-    let NodeKind::LightGbm(booster) = &node.kind;
-    let probabilities = !task.is_classification() || booster.objective().is_probability();
-    let what = format!("output {}, objective", node.name);
+    let (task, output) = (manifest.task, Output::new(manifest));
+    let what = format!("output {}", node.name());
+    let expected = format!("{} numbers for task {}", output.node_width(), task.as_str());
+    ensure(output.takes(node.width()), GRAPH, &what, &expected, || node.width().to_string())?;
     let expected = format!("one that gives probabilities for task {}", task.as_str());
-    ensure(probabilities, GRAPH, &what, &expected, || format!("{:?}", booster.objective()))
-}
-
-fn is_node_name(name: &str) -> bool {
-    let tail = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    let first = |first: char| first.is_ascii_alphanumeric() || first == '_';
-    name.len() <= 128 && name.starts_with(first) && name.bytes().all(tail)
+    let fits = !task.is_classification() || node.gives_probabilities();
+    ensure(fits, GRAPH, &format!("{what}, objective"), &expected, || "numbers that are none".to_owned())
 }

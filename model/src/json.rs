@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 use std::marker::PhantomData;
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::LoadError;
 use crate::text::shown;
@@ -149,6 +149,49 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Object<V> {
         }
         deserializer.deserialize_map(Objects(PhantomData))
     }
+}
+
+/// Elements that [`Few`] takes.
+pub(crate) const FEW: usize = 1 << 16;
+
+/// A list of at most 65,536 elements. A few bytes of JSON become many in memory: the rest of a longer list is not read.
+#[derive(Debug, Clone)]
+pub(crate) struct Few<T>(pub(crate) Vec<T>);
+
+impl<T> Default for Few<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Few<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Lists<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Lists<T> {
+            type Value = Few<T>;
+
+            fn expecting(&self, f: &mut Formatter<'_>) -> fmt::Result {
+                write!(f, "a list of at most {FEW} elements")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Few<T>, A::Error> {
+                let mut elements = Vec::new();
+                while let Some(element) = list.next_element()? {
+                    if elements.len() == FEW {
+                        return Err(de::Error::invalid_length(FEW + 1, &self));
+                    }
+                    elements.push(element);
+                }
+                Ok(Few(elements))
+            }
+        }
+        deserializer.deserialize_seq(Lists(PhantomData))
+    }
+}
+
+/// Whether an object of JSON holds each of its own keys once; else the reason why not. For formats whose reader takes the last.
+pub(crate) fn keys_once(object: &[u8]) -> Result<(), String> {
+    let parsed = serde_json::from_slice::<Object<de::IgnoredAny>>(object);
+    parsed.map(drop).map_err(|error| shown(&error.to_string()))
 }
 
 /// Parses a whole JSON file of the package.

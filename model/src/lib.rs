@@ -7,7 +7,8 @@
 //! | `package` | a directory becomes bytes that are what the manifest says; [`check`] tells each step |
 //! | `schema` | what a row looks like; a typed value becomes a number of the row ([`Feature::encode`]) |
 //! | `reference` | the training data's profile |
-//! | `graph` | what is computed, node by node; [`lightgbm`] reads one kind of node |
+//! | `columns` | what pipelines make of a row before a model reads it |
+//! | `graph` | what is computed, node by node; [`lightgbm`] and [`xgboost`] read kinds of node |
 //! | `engine` | how trees are evaluated |
 //! | `output` | numbers become scores and labels |
 //! | `batch` | the rows |
@@ -19,25 +20,38 @@
 #![expect(clippy::doc_markdown, reason = "LightGBM, AutoGluon and OpenTelemetry are names, not code")]
 
 mod batch;
+pub mod catboost;
 mod check;
+mod columns;
 mod engine;
 mod error;
+pub mod forest;
 mod graph;
 mod json;
 pub mod lightgbm;
+mod linear;
+mod link;
+#[cfg(feature = "neural")]
+pub mod mlp;
+#[cfg(not(feature = "neural"))]
+#[path = "mlp/absent.rs"]
+pub mod mlp;
 mod output;
 mod package;
 mod reference;
 mod schema;
 mod text;
+pub mod xgboost;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
 pub use batch::Batch;
 pub use check::{Check, check};
-pub use error::{LoadError, PredictError, SelfTestError};
+pub use error::{LoadError, PredictError, SelfTestError, TextError};
 pub use json::Scalar;
+pub use link::Link;
 pub use output::{Predictions, Task};
 pub use package::{Listed, Manifest};
 pub use reference::{CountProfile, NumericProfile, Profile, Quantiles, Reference, ScoreProfile};
@@ -50,7 +64,7 @@ use graph::Graph;
 use output::Output;
 use package::files::{Files, read_manifest};
 use package::golden::Golden;
-use package::{GOLDEN, REFERENCE, SCHEMA};
+use package::{GOLDEN, MANIFEST, REFERENCE, SCHEMA};
 
 /// A model that was loaded from a package and checked as a whole.
 #[derive(Debug)]
@@ -74,7 +88,23 @@ impl Model {
     /// When anything is missing, extra, changed or contradictory: names the file and the reason.
     pub fn load(dir: &Path) -> Result<Self, LoadError> {
         let manifest = Manifest::parse(&read_manifest(dir)?)?;
-        let mut files = Files::read(dir, &manifest)?;
+        let files = Files::read(dir, &manifest)?;
+        Self::parse(manifest, files)
+    }
+
+    /// As [`load`](Model::load), from the contents of a package's files by path, `manifest.json` among them: what came by
+    /// another way than a directory.
+    ///
+    /// # Errors
+    /// As [`load`](Model::load).
+    pub fn from_files(mut files: BTreeMap<String, Vec<u8>>) -> Result<Self, LoadError> {
+        let missing = || LoadError::Missing { file: MANIFEST.to_owned() };
+        let manifest = Manifest::parse(&files.remove(MANIFEST).ok_or_else(missing)?)?;
+        let files = Files::given(files, &manifest)?;
+        Self::parse(manifest, files)
+    }
+
+    fn parse(manifest: Manifest, mut files: Files) -> Result<Self, LoadError> {
         let schema = Schema::parse(files.get(SCHEMA)?)?;
         let graph = Graph::load(&mut files, &manifest, &schema)?;
         let reference = Reference::parse(files.get(REFERENCE)?, &schema)?;
@@ -154,8 +184,8 @@ impl Model {
         self.output.width()
     }
 
-    /// Predicts the package's golden rows on this machine and compares every node's output to the bit (NaN equals NaN,
-    /// 0.0 equals -0.0), and every label. Gives the number of rows.
+    /// Predicts the package's golden rows on this machine and compares every node's output (to the bit, but for neural networks
+    /// and linear models; see `FORMAT.md`), given the golden outputs of the nodes before it, and every label. Gives the number of rows.
     ///
     /// # Errors
     /// When a number or label differs from what the trainer's own library answered: the first one.
@@ -164,17 +194,14 @@ impl Model {
         let rows = batch.rows();
         let wrong = PredictError::Range { rows, start: 0, end: rows };
         let view = batch.view(0..rows).ok_or(wrong)?;
-        let mut outputs: Vec<Vec<f64>> = Vec::new();
-        for (node, expected) in self.graph.nodes().iter().zip(&self.golden.nodes) {
-            let mut out = Vec::new();
-            node.evaluate(view, &outputs, &mut out);
-            for (position, (&expected, &got)) in expected.iter().zip(&out).enumerate() {
-                if expected != got && !(expected.is_nan() && got.is_nan()) {
+        let answers = self.graph.evaluate_each(view, &self.golden.nodes);
+        for ((node, expected), answers) in self.graph.nodes().iter().zip(&self.golden.nodes).zip(answers) {
+            for (position, (&expected, got)) in expected.iter().zip(answers).enumerate() {
+                if !near(expected, got, node.tolerance()) {
                     let (row, index) = (position / node.width() + 1, position % node.width());
                     return Err(SelfTestError::Output { row, node: node.name().to_owned(), index, expected, got });
                 }
             }
-            outputs.push(out);
         }
         let mut predictions = Predictions::new();
         self.predict(batch, &mut predictions)?;
@@ -212,8 +239,16 @@ impl Model {
             out.clear();
             out.width = self.output.width();
         }
-        let node = self.graph.evaluate(view, &mut out.nodes);
-        self.output.append(node, &mut out.scores, &mut out.labels);
+        let Predictions { scores, labels, scratch, .. } = out;
+        let (width, single) = (self.graph.output().width(), self.graph.output().is_single());
+        self.graph
+            .evaluate(view, scratch, |node| self.output.append(node, width, single, (&mut *scores, &mut *labels)));
         Ok(())
     }
+}
+
+/// Whether an answer is the trainer's: NaN equals NaN, and 0.0 equals -0.0.
+fn near(expected: f64, got: f64, tolerance: f64) -> bool {
+    let same = expected == got || (expected.is_nan() && got.is_nan());
+    same || (tolerance > 0.0 && (expected - got).abs() <= tolerance * expected.abs().max(1.0))
 }

@@ -3,21 +3,17 @@
 //! Read at the source of LightGBM 4.x: `gbdt_model_text.cpp` (the file), `tree.h` and `tree.cpp` (a tree),
 //! `gbdt_prediction.cpp` (sum, average, conversion) and `objective/*.hpp` (conversion).
 
-mod forest;
 mod objective;
 mod parse;
 mod section;
-mod tree;
 
-pub(crate) use forest::{ZERO, forest};
 pub(crate) use objective::Objective;
-pub use section::TextError;
-pub(crate) use tree::{Child, Ensemble, Missing, Split};
-#[cfg(test)]
-pub(crate) use tree::{Node, Tree};
 
+pub use crate::TextError;
 use crate::batch::Rows;
 pub use crate::engine::Way;
+#[cfg(test)]
+use crate::engine::ensemble::Ensemble;
 use crate::engine::{self, Engine};
 use crate::{Batch, PredictError};
 

@@ -1,6 +1,7 @@
 //! A node's output becomes what the caller gets: scores for each class, labels, values.
 
 use crate::Scalar;
+use crate::graph::Scratch;
 use crate::package::Manifest;
 
 /// What a model predicts.
@@ -44,8 +45,8 @@ pub struct Predictions {
     pub labels: Vec<u32>,
     /// Scores for one row: number of classes, 1, or number of levels. 0 before the first prediction.
     pub width: usize,
-    /// Node outputs of the rows in work, one buffer for each node of the graph.
-    pub(crate) nodes: Vec<Vec<f64>>,
+    /// Memory of the evaluation.
+    pub(crate) scratch: Scratch,
 }
 
 impl Predictions {
@@ -104,6 +105,11 @@ impl Output {
         }
     }
 
+    /// Whether an output node may give so many numbers: for two classes also the probabilities of both.
+    pub(crate) fn takes(&self, node_width: usize) -> bool {
+        node_width == self.node_width() || (node_width == 2 && matches!(self, Self::Binary { .. }))
+    }
+
     /// Scores for one row.
     pub(crate) fn width(&self) -> usize {
         match self {
@@ -112,11 +118,17 @@ impl Output {
         }
     }
 
-    /// Appends the scores and labels of some rows. `node`: `[rows, node_width]`.
-    pub(crate) fn append(&self, node: &[f64], scores: &mut Vec<f64>, labels: &mut Vec<u32>) {
+    /// Appends the scores and labels of some rows. `node`: `[rows, width]`; `single`: in single precision.
+    pub(crate) fn append(&self, node: &[f64], width: usize, single: bool, out: (&mut Vec<f64>, &mut Vec<u32>)) {
+        let (scores, labels) = out;
         match self {
+            Self::Binary { threshold } if width == 2 => {
+                scores.extend_from_slice(node);
+                labels.extend(node.chunks_exact(2).map(|row| u32::from(row[1] > *threshold)));
+            }
             Self::Binary { threshold } => {
-                scores.extend(node.iter().flat_map(|&positive| [1.0 - positive, positive]));
+                let other = |p: f64| if single { f64::from(1.0 - p as f32) } else { 1.0 - p };
+                scores.extend(node.iter().flat_map(|&positive| [other(positive), positive]));
                 labels.extend(node.iter().map(|positive| u32::from(positive > threshold)));
             }
             Self::Multiclass { classes } => {

@@ -178,7 +178,7 @@ impl RawProfile {
         let share = self.missing_share;
         let got = || format!("{share:?}");
         ensure((0.0..=1.0).contains(&share), REFERENCE, &format!("{place}, missing_share"), "a share in [0, 1]", got)?;
-        let numeric = matches!(kind, Kind::Int | Kind::Float);
+        let numeric = matches!(kind, Kind::Int | Kind::Float | Kind::Datetime);
         match self {
             Self {
                 mean: Some(mean),

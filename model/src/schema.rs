@@ -2,6 +2,7 @@
 //!
 //! `parse` reads `schema.json`; `encode` is the one place where a typed value becomes a number of the row.
 
+mod datetime;
 mod encode;
 mod lookup;
 mod parse;
@@ -103,6 +104,8 @@ pub enum Kind {
     Category,
     /// A text column used as a category.
     Text,
+    /// A point in time, as ISO 8601 text or whole nanoseconds since 1970: nanoseconds in the row.
+    Datetime,
 }
 
 impl Kind {
@@ -114,6 +117,7 @@ impl Kind {
             Self::Bool => "bool",
             Self::Category => "category",
             Self::Text => "text",
+            Self::Datetime => "datetime",
         }
     }
 

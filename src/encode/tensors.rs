@@ -233,6 +233,7 @@ fn accepted(feature: &Feature) -> &'static [&'static str] {
         }
         Kind::Bool => &["BOOL"],
         Kind::Text => &["BYTES"],
+        Kind::Datetime => &["BYTES", "INT64"],
         Kind::Category => &["BYTES", "INT64", "INT32", "INT16", "INT8", "FP64", "FP32", "BOOL"],
     }
 }

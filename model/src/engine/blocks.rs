@@ -21,6 +21,7 @@ use super::Engine;
 use super::codes::Slot;
 use super::forest::{Child, Forest, Test, Tree};
 use super::simd::{GROUP, Simd, Tier, Work};
+use super::values::{Number, Values};
 use crate::batch::Rows;
 
 /// Leaves of a tree, at most: their numbers are bytes.
@@ -48,7 +49,7 @@ pub(crate) struct Blocks {
     nodes: Vec<Node>,
     unions: Vec<u16>,
     /// `[trees, stride]`, trees padded to whole groups.
-    leaves: Vec<f64>,
+    leaves: Values,
     /// A power of two.
     stride: usize,
 }
@@ -95,6 +96,8 @@ struct Scratch {
     conditions: Vec<u64>,
     reach: Vec<u64>,
     numbers: Vec<u8>,
+    /// Where the sums are of single precision, `[rows, outputs]`.
+    sums: Vec<f32>,
 }
 
 thread_local! {
@@ -119,8 +122,7 @@ impl Blocks {
             trees: Vec::with_capacity(padded),
             nodes: Vec::new(),
             unions: Vec::new(),
-            // The pads' one leaf is -0.0: adding it changes nothing, not even a negative zero.
-            leaves: vec![-0.0; padded * stride],
+            leaves: Values::Double(Vec::new()),
             stride,
         };
         let mut unions = 0;
@@ -138,9 +140,12 @@ impl Blocks {
         if unions > MAX_UNIONS {
             return None;
         }
-        for (leaves, tree) in blocks.leaves.chunks_exact_mut(stride).zip(&forest.trees) {
+        // The pads' one leaf is -0.0: adding it changes nothing, not even a negative zero.
+        let mut leaves = vec![-0.0; padded * stride];
+        for (leaves, tree) in leaves.chunks_exact_mut(stride).zip(&forest.trees) {
             leaves[..tree.leaves.len()].copy_from_slice(&tree.leaves);
         }
+        blocks.leaves = Values::new(leaves, forest.sum);
         for tree in &forest.trees {
             blocks.plan(tree);
         }
@@ -222,7 +227,7 @@ impl Blocks {
         let answers = self.slots.iter().map(|slot| slot.answers.capacity() * size_of::<Answer>()).sum::<usize>();
         self.nodes.len() * size_of::<Node>()
             + self.unions.len() * 2
-            + self.leaves.len() * 8
+            + self.leaves.bytes()
             + self.trees.len() * size_of::<Plan>()
             + planes
             + answers
@@ -249,13 +254,10 @@ fn answer(test: &Test, size: usize) -> Answer {
 impl Engine for Blocks {
     fn margins(&self, rows: Rows<'_>, out: &mut Vec<f64>) {
         let outputs = self.forest.outputs;
-        let mut start = out.len();
-        out.resize(start + rows.len() * outputs, 0.0);
+        let out = self.forest.begin(rows.len(), out);
         SCRATCH.with_borrow_mut(|scratch| {
-            for block in rows.blocks(self.rows()) {
-                let end = start + block.len() * outputs;
-                self.tier.run(Block { blocks: self, rows: block, out: &mut out[start..end], scratch });
-                start = end;
+            for (rows, out) in rows.blocks(self.rows()).zip(out.chunks_mut(self.rows() * outputs)) {
+                self.tier.run(Block { blocks: self, rows, out, scratch });
             }
         });
     }
@@ -265,7 +267,7 @@ impl Engine for Blocks {
     }
 }
 
-/// The rows of a block to evaluate; `out` is `[rows, outputs]` and zero.
+/// The rows of a block to evaluate; `out` is `[rows, outputs]` and holds what the sums begin with.
 struct Block<'a> {
     blocks: &'a Blocks,
     rows: Rows<'a>,
@@ -278,7 +280,6 @@ impl Work for Block<'_> {
     fn run<S: Simd>(self, simd: S) {
         let Self { blocks, rows, out, scratch } = self;
         let forest = &*blocks.forest;
-        let capacity = 64 * S::WORDS;
         scratch.codes.resize(MAX_ROWS, 0);
         scratch.numbers.resize(GROUP * MAX_ROWS, 0);
         let by_code = aligned(&mut scratch.by_code, blocks.codes * S::WORDS);
@@ -289,7 +290,7 @@ impl Work for Block<'_> {
 
         let codes = &mut scratch.codes[..rows.len()];
         for (index, column) in forest.codes.columns() {
-            column.codes(rows, codes);
+            forest.codes.column(column, rows, codes);
             let (slot, questions) = (&forest.codes.slots()[index], &blocks.slots[index]);
             let by_code = &mut by_code[..slot.size * S::WORDS];
             by_code.fill(0);
@@ -300,20 +301,45 @@ impl Work for Block<'_> {
             answers(simd, slot, &questions.answers, simd.words(by_code), to);
         }
 
-        let groups = blocks.trees.chunks_exact(GROUP).zip(blocks.leaves.chunks_exact(GROUP * blocks.stride));
-        for (group, (plans, leaves)) in groups.enumerate() {
-            for (plan, numbers) in plans.iter().zip(scratch.numbers.chunks_exact_mut(capacity)) {
-                tree(simd, blocks, plan, conditions, reach, numbers);
+        let numbers = &mut scratch.numbers[..GROUP * 64 * S::WORDS];
+        match &blocks.leaves {
+            Values::Double(leaves) => trees(simd, blocks, leaves, conditions, reach, numbers, out),
+            Values::Single(leaves) => {
+                scratch.sums.clear();
+                scratch.sums.extend(out.iter().map(|start| *start as f32));
+                trees(simd, blocks, leaves, conditions, reach, numbers, &mut scratch.sums);
+                for (out, sum) in out.iter_mut().zip(&scratch.sums) {
+                    *out = f64::from(*sum);
+                }
             }
-            let first = group * GROUP % forest.outputs;
-            let numbers = &scratch.numbers[..GROUP * capacity];
-            match blocks.stride {
-                16 => sum::<S, 16>(simd, leaves, numbers, out, forest.outputs, first),
-                32 => sum::<S, 32>(simd, leaves, numbers, out, forest.outputs, first),
-                64 => sum::<S, 64>(simd, leaves, numbers, out, forest.outputs, first),
-                128 => sum::<S, 128>(simd, leaves, numbers, out, forest.outputs, first),
-                _ => sum::<S, 256>(simd, leaves, numbers, out, forest.outputs, first),
-            }
+        }
+    }
+}
+
+/// Adds the leaves of all trees to the sums, `[rows, outputs]`.
+#[inline(always)]
+fn trees<S: Simd, T: Number>(
+    simd: S,
+    blocks: &Blocks,
+    leaves: &[T],
+    conditions: &[S::Words],
+    reach: &mut [S::Words; REACH],
+    numbers: &mut [u8],
+    sums: &mut [T],
+) {
+    let outputs = blocks.forest.outputs;
+    let groups = blocks.trees.chunks_exact(GROUP).zip(leaves.chunks_exact(GROUP * blocks.stride));
+    for (group, (plans, leaves)) in groups.enumerate() {
+        for (plan, numbers) in plans.iter().zip(numbers.chunks_exact_mut(64 * S::WORDS)) {
+            tree(simd, blocks, plan, conditions, reach, numbers);
+        }
+        let first = group * GROUP % outputs;
+        match blocks.stride {
+            16 => sum::<S, T, 16>(simd, leaves, numbers, sums, outputs, first),
+            32 => sum::<S, T, 32>(simd, leaves, numbers, sums, outputs, first),
+            64 => sum::<S, T, 64>(simd, leaves, numbers, sums, outputs, first),
+            128 => sum::<S, T, 128>(simd, leaves, numbers, sums, outputs, first),
+            _ => sum::<S, T, 256>(simd, leaves, numbers, sums, outputs, first),
         }
     }
 }
@@ -388,28 +414,28 @@ fn tree<S: Simd>(
     simd.transpose(&planes[..plan.planes.len()], numbers);
 }
 
-/// Adds the leaves of a group's trees, `[GROUP, N]`, to the outputs of each row, from output `first` on and around.
+/// Adds the leaves of a group's trees, `[GROUP, N]`, to the sums of each row, from output `first` on and around.
 #[inline(always)]
-fn sum<S: Simd, const N: usize>(
+fn sum<S: Simd, T: Number, const N: usize>(
     simd: S,
-    leaves: &[f64],
+    leaves: &[T],
     numbers: &[u8],
-    out: &mut [f64],
+    sums: &mut [T],
     outputs: usize,
     first: usize,
 ) {
     let capacity = numbers.len() / GROUP;
-    let leaves: &[[f64; N]] = leaves.as_chunks().0;
+    let leaves: &[[T; N]] = leaves.as_chunks().0;
     if outputs == 1 {
         // There are as many trees, so that there is a group.
         if let Some(leaves) = leaves.first_chunk::<GROUP>() {
-            simd.add(leaves, numbers, out);
+            T::add_group(simd, leaves, numbers, sums);
         }
         return;
     }
     for (tree, (leaves, numbers)) in leaves.iter().zip(numbers.chunks_exact(capacity)).enumerate() {
         let output = (first + tree) % outputs;
-        for (row, number) in out.chunks_exact_mut(outputs).zip(numbers) {
+        for (row, number) in sums.chunks_exact_mut(outputs).zip(numbers) {
             row[output] += leaves[usize::from(*number) % N];
         }
     }

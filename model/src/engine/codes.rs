@@ -9,6 +9,7 @@
 //! thresholds in lower buckets are below `x` and all in higher ones above it; what is left is one to a few compares
 //! inside of the bucket, without a branch.
 
+use super::ensemble::Precision;
 use crate::batch::Rows;
 
 /// Buckets for each threshold: as many, unless the thresholds crowd.
@@ -21,8 +22,10 @@ const FEW: usize = 3;
 const TO_BITS: f64 = 4_503_599_627_370_496.0;
 
 /// The columns that a model asks about. A row becomes `[slots]` codes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Codes {
+    /// Whether values are rounded to single precision first.
+    single: bool,
     pub(super) slots: Vec<Slot>,
     pub(super) numeric: Vec<Numeric>,
     pub(super) categories: Vec<Categories>,
@@ -39,6 +42,12 @@ pub(crate) struct Slot {
 }
 
 impl Codes {
+    /// None yet. `input`: the precision to which a row's values are rounded first.
+    pub(super) fn new(input: Precision) -> Self {
+        let single = input == Precision::Single;
+        Self { single, slots: Vec::new(), numeric: Vec::new(), categories: Vec::new() }
+    }
+
     pub(crate) fn slots(&self) -> &[Slot] {
         &self.slots
     }
@@ -46,12 +55,23 @@ impl Codes {
     /// The codes of one row, `[slots]`.
     #[inline(always)]
     pub(crate) fn row(&self, row: &[f64], codes: &mut [u16]) {
+        if self.single { self.row_of::<true>(row, codes) } else { self.row_of::<false>(row, codes) }
+    }
+
+    #[inline(always)]
+    fn row_of<const SINGLE: bool>(&self, row: &[f64], codes: &mut [u16]) {
         for column in &self.numeric {
-            codes[column.slot] = column.code(row[column.position]);
+            codes[column.slot] = column.code(rounded::<SINGLE>(row[column.position]));
         }
         for column in &self.categories {
-            codes[column.slot] = column.code(row[column.position]);
+            codes[column.slot] = column.code(rounded::<SINGLE>(row[column.position]));
         }
+    }
+
+    /// A column's codes of some rows, `[rows]`.
+    #[inline(always)]
+    pub(crate) fn column(&self, column: Column<'_>, rows: Rows<'_>, codes: &mut [u16]) {
+        if self.single { column.codes::<true>(rows, codes) } else { column.codes::<false>(rows, codes) }
     }
 
     /// The columns with their slots, one after another.
@@ -62,6 +82,12 @@ impl Codes {
     }
 }
 
+/// What is compared.
+#[inline(always)]
+fn rounded<const SINGLE: bool>(x: f64) -> f64 {
+    if SINGLE { f64::from(x as f32) } else { x }
+}
+
 /// A used column.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Column<'a> {
@@ -70,18 +96,17 @@ pub(crate) enum Column<'a> {
 }
 
 impl Column<'_> {
-    /// The column's codes of some rows, `[rows]`.
     #[inline(always)]
-    pub(crate) fn codes(self, rows: Rows<'_>, codes: &mut [u16]) {
+    fn codes<const SINGLE: bool>(self, rows: Rows<'_>, codes: &mut [u16]) {
         match self {
             Self::Numeric(column) => {
                 for (code, row) in codes.iter_mut().zip(rows.iter()) {
-                    *code = column.code(row[column.position]);
+                    *code = column.code(rounded::<SINGLE>(row[column.position]));
                 }
             }
             Self::Categories(column) => {
                 for (code, row) in codes.iter_mut().zip(rows.iter()) {
-                    *code = column.code(row[column.position]);
+                    *code = column.code(rounded::<SINGLE>(row[column.position]));
                 }
             }
         }

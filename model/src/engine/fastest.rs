@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Engine;
 use super::blocks::Blocks;
 use super::forest::Forest;
+use super::levels::Levels;
 use super::simd::Tier;
 use super::steps::Steps;
 use super::tables::Tables;
@@ -31,10 +32,12 @@ impl Fastest {
     pub(crate) fn new(forest: &Arc<Forest>) -> Option<Self> {
         let tier = Tier::best();
         let mut few: Vec<(f64, Box<dyn Engine>)> = Vec::new();
-        if let Some(tables) = Tables::new(forest, tier) {
-            few.push((tables.cost(), Box::new(tables)));
-        } else {
-            few.extend(Steps::new(forest, tier).map(|steps| (steps.cost(), Box::new(steps) as Box<dyn Engine>)));
+        few.extend(Tables::new(forest, tier).map(|tables| (tables.cost(), Box::new(tables) as Box<dyn Engine>)));
+        // Walks cost several times what tables do.
+        let walks = few.is_empty();
+        few.extend(Steps::new(forest, tier).map(|steps| (steps.cost(), Box::new(steps) as Box<dyn Engine>)));
+        if walks {
+            few.extend(Levels::new(forest).map(|levels| (levels.cost(), Box::new(levels) as Box<dyn Engine>)));
             few.extend(Walk::new(forest).map(|walk| (walk.cost(), Box::new(walk) as Box<dyn Engine>)));
         }
         let (row, few) = few.into_iter().min_by(|(a, _), (b, _)| a.total_cmp(b))?;

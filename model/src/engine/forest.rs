@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::codes::{Categories, Codes, Numeric, Slot};
+use super::ensemble::Precision;
 
 /// Codes of a slot, at most: they are 16 bits.
 const MAX_CODES: usize = u16::MAX as usize;
@@ -25,6 +26,26 @@ pub(crate) struct Forest {
     pub(crate) conditions: Vec<Condition>,
     pub(crate) trees: Vec<Tree>,
     pub(crate) outputs: usize,
+    /// What each output's sum begins with, `[outputs]`.
+    start: Vec<f64>,
+    /// The precision of the sums.
+    pub(crate) sum: Precision,
+}
+
+impl Forest {
+    /// Appends what the margins of some rows begin with, `[rows, outputs]`, and gives it.
+    pub(crate) fn begin<'a>(&self, rows: usize, out: &'a mut Vec<f64>) -> &'a mut [f64] {
+        let first = out.len();
+        if let [start] = self.start[..] {
+            out.resize(first + rows, start);
+        } else {
+            out.reserve(rows * self.outputs);
+            for _ in 0..rows {
+                out.extend(&self.start);
+            }
+        }
+        &mut out[first..]
+    }
 }
 
 /// One tree. Children come after their parent; leaves are numbered from left to right.
@@ -151,7 +172,8 @@ enum Question {
 
 impl Builder {
     /// Goes right if the value at `position` of the row is greater than the threshold (not NaN). Values within `tiny` of
-    /// zero go right if `zero`, NaN if `nan`. `tiny` is the same wherever the position is asked about.
+    /// zero go right if `zero`, NaN if `nan`. `tiny` is the same wherever the position is asked about; if it is negative,
+    /// only zero is zero, and `zero` says how it compares.
     pub(crate) fn above(&mut self, position: usize, tiny: f64, threshold: f64, zero: bool, nan: bool) -> u32 {
         // -0.0 and 0.0 are one threshold.
         let threshold = (threshold + 0.0).to_bits();
@@ -179,9 +201,10 @@ impl Builder {
         self.trees.push(Tree::new(nodes, leaves));
     }
 
-    /// The forest, or nothing when a column is too rich for 16-bit codes.
-    pub(crate) fn finish(self, outputs: usize) -> Option<Forest> {
-        let mut codes = Codes::default();
+    /// The forest, or nothing when a column is too rich for 16-bit codes. `start`: what each output's sum begins with.
+    /// `sum`: the precision of the sums. `input`: the precision to which a row's values are rounded first.
+    pub(crate) fn finish(self, start: &[f64], sum: Precision, input: Precision) -> Option<Forest> {
+        let mut codes = Codes::new(input);
         let mut conditions: Vec<(Condition, u32)> = Vec::with_capacity(self.questions.len());
         let mut columns: BTreeMap<(usize, bool), Vec<u32>> = BTreeMap::new();
         for (index, question) in self.questions.iter().enumerate() {
@@ -212,7 +235,7 @@ impl Builder {
             node.condition = number[node.condition as usize];
         }
         let conditions = conditions.into_iter().map(|(condition, _)| condition).collect();
-        Some(Forest { codes, conditions, trees, outputs })
+        Some(Forest { codes, conditions, trees, outputs: start.len(), start: start.to_vec(), sum })
     }
 }
 

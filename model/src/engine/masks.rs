@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::forest::Forest;
 use super::simd::{ROW, Row, Simd};
+use super::values::{Number, Values};
 
 /// Leaves of a tree, at most.
 const MAX_LEAVES: usize = 256;
@@ -18,7 +19,7 @@ pub(super) struct Leaves {
     /// Bits of a tree.
     pub(super) bits: usize,
     /// `[trees, stride]`.
-    values: Vec<f64>,
+    values: Values,
     stride: usize,
 }
 
@@ -33,6 +34,7 @@ impl Leaves {
         for (values, tree) in values.chunks_exact_mut(stride).zip(&forest.trees) {
             values[..tree.leaves.len()].copy_from_slice(&tree.leaves);
         }
+        let values = Values::new(values, forest.sum);
         Some(Self { bits: stride.next_power_of_two().max(32), values, stride })
     }
 
@@ -43,14 +45,22 @@ impl Leaves {
 
     /// Bytes on the heap.
     pub(super) fn bytes(&self) -> usize {
-        self.values.len() * 8
+        self.values.bytes()
     }
 
     /// Adds the leaves that some trees' masks leave first, to the outputs of a row, tree by tree.
     #[inline(always)]
     pub(super) fn add(&self, trees: Range<usize>, masks: &Row, out: &mut [f64]) {
         let first = trees.start % out.len();
-        let leaves = &self.values[trees.start * self.stride..trees.end * self.stride];
+        let range = trees.start * self.stride..trees.end * self.stride;
+        match &self.values {
+            Values::Double(values) => self.add_of(&values[range], masks, out, first),
+            Values::Single(values) => self.add_of(&values[range], masks, out, first),
+        }
+    }
+
+    #[inline(always)]
+    fn add_of<T: Number>(&self, leaves: &[T], masks: &Row, out: &mut [f64], first: usize) {
         match self.bits {
             32 => sum(leaves, self.stride, halves(masks), out, first),
             64 => sum(leaves, self.stride, masks.0.iter().map(|mask| mask.leading_zeros()), out, first),
@@ -129,18 +139,18 @@ fn wide(masks: &Row, words: usize) -> impl Iterator<Item = u32> {
 
 /// Adds the leaves of a chunk's trees, `[trees, stride]`, to the outputs, from output `first` on and around.
 #[inline(always)]
-fn sum(leaves: &[f64], stride: usize, found: impl Iterator<Item = u32>, out: &mut [f64], first: usize) {
+fn sum<T: Number>(leaves: &[T], stride: usize, found: impl Iterator<Item = u32>, out: &mut [f64], first: usize) {
     if let [out] = out {
-        let mut sum = *out;
+        let mut sum = T::of(*out);
         for (leaves, leaf) in leaves.chunks_exact(stride).zip(found) {
             sum += leaves[leaf as usize];
         }
-        *out = sum;
+        *out = sum.double();
         return;
     }
     let mut output = first;
     for (leaves, leaf) in leaves.chunks_exact(stride).zip(found) {
-        out[output] += leaves[leaf as usize];
+        out[output] = (T::of(out[output]) + leaves[leaf as usize]).double();
         output = if output + 1 == out.len() { 0 } else { output + 1 };
     }
 }

@@ -2,8 +2,8 @@
 //! engines are held against it.
 
 use super::Engine;
+use super::ensemble::{Child, Ensemble, Missing, Precision, Split};
 use crate::batch::Rows;
-use crate::lightgbm::{Child, Ensemble, Missing, Split, ZERO};
 
 /// Walks each tree of an ensemble from its root to a leaf.
 #[derive(Debug)]
@@ -27,8 +27,8 @@ impl Reference {
                 Child::Leaf(leaf) => return tree.leaves()[leaf as usize],
                 Child::Node(node) => {
                     let node = &tree.nodes()[node as usize];
-                    let value = row[self.columns[node.column as usize]];
-                    child = if goes_left(&node.split, value) { node.left } else { node.right };
+                    let value = self.ensemble.input.round(row[self.columns[node.column as usize]]);
+                    child = if goes_left(&node.split, self.ensemble.tiny, value) { node.left } else { node.right };
                 }
             }
         }
@@ -40,9 +40,13 @@ impl Engine for Reference {
         let outputs = self.ensemble.outputs();
         for row in rows.iter() {
             let start = out.len();
-            out.resize(start + outputs, 0.0);
+            out.extend(&self.ensemble.start);
             for tree in 0..self.ensemble.trees().len() {
-                out[start + tree % outputs] += self.leaf(tree, row);
+                let sum = &mut out[start + tree % outputs];
+                *sum = match self.ensemble.sum {
+                    Precision::Double => *sum + self.leaf(tree, row),
+                    Precision::Single => f64::from(*sum as f32 + self.leaf(tree, row) as f32),
+                };
             }
         }
     }
@@ -52,12 +56,12 @@ impl Engine for Reference {
     }
 }
 
-/// The decision of one node: `NumericalDecision` and `CategoricalDecision` in LightGBM's tree.h.
-fn goes_left(split: &Split, value: f64) -> bool {
+/// The decision of one node. With LightGBM's `tiny`: `NumericalDecision` and `CategoricalDecision` in its tree.h.
+fn goes_left(split: &Split, tiny: f64, value: f64) -> bool {
     match split {
         Split::Numeric { threshold, missing, default_left } => {
             // LightGBM's prediction keeps only values beyond the threshold of a row and takes the others as zero.
-            let value = if value.abs() <= ZERO || (value.is_nan() && *missing != Missing::NaN) { 0.0 } else { value };
+            let value = if value.abs() <= tiny || (value.is_nan() && *missing != Missing::NaN) { 0.0 } else { value };
             match missing {
                 Missing::Zero if value == 0.0 => *default_left,
                 Missing::NaN if value.is_nan() => *default_left,

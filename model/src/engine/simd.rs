@@ -5,6 +5,7 @@
 //! tier is plain Rust; the tests hold the others against it.
 
 use std::fmt::Debug;
+use std::ops::AddAssign;
 
 /// Doubles of 64 bits in a row of a table: a cache line is 8.
 pub(super) const ROW: usize = 64;
@@ -18,18 +19,20 @@ pub(super) const GROUP: usize = 8;
 pub(super) struct Row(pub(super) [u64; ROW]);
 
 /// Work that a tier is to do: compiled for each.
-pub(super) trait Work {
+pub(crate) trait Work {
     fn run<S: Simd>(self, simd: S);
 }
 
 /// The instructions of a tier, on registers of bits: one bit for each of `64 * WORDS` rows or leaves.
-pub(super) trait Simd: Debug + Copy + Send + Sync {
+pub(crate) trait Simd: Debug + Copy + Send + Sync {
     /// A register.
     type Mask: Copy;
     /// A register in memory.
     type Words: Debug + Copy + AsRef<[u64]> + AsMut<[u64]>;
     /// 64-bit words of a register.
     const WORDS: usize;
+    /// Whether a product and a sum are one instruction, rounded once (`mul_add`); else that is slow.
+    const FUSED: bool;
 
     /// Memory as registers; what is left over is not there.
     fn words(self, memory: &[u64]) -> &[Self::Words];
@@ -51,6 +54,11 @@ pub(super) trait Simd: Debug + Copy + Send + Sync {
     fn add<const N: usize>(self, leaves: &[[f64; N]; GROUP], numbers: &[u8], sums: &mut [f64]) {
         add(leaves, numbers, 64 * Self::WORDS, 0, sums);
     }
+    /// As [`add`](Simd::add), in single precision.
+    #[inline(always)]
+    fn add_single<const N: usize>(self, leaves: &[[f32; N]; GROUP], numbers: &[u8], sums: &mut [f32]) {
+        add(leaves, numbers, 64 * Self::WORDS, 0, sums);
+    }
     /// Runs the work with the tier's instructions.
     fn run(self, work: impl Work);
 }
@@ -68,13 +76,13 @@ pub(crate) enum Tier {
 impl Tier {
     /// The tiers of this processor, the best one last.
     pub(crate) fn all() -> Vec<Self> {
-        let mut tiers = vec![Self::Portable];
+        let tiers = std::iter::once(Self::Portable);
         #[cfg(target_arch = "x86_64")]
-        {
-            tiers.extend(x86::Avx2::detect().map(Self::Avx2));
-            tiers.extend(x86::Avx512::detect().map(Self::Avx512));
-        }
-        tiers
+        let tiers = {
+            let (avx2, avx512) = (x86::Avx2::detect().map(Self::Avx2), x86::Avx512::detect().map(Self::Avx512));
+            tiers.chain(avx2).chain(avx512)
+        };
+        tiers.collect()
     }
 
     /// The best one.
@@ -93,7 +101,7 @@ impl Tier {
         }
     }
 
-    pub(super) fn run(self, work: impl Work) {
+    pub(crate) fn run(self, work: impl Work) {
         match self {
             Self::Portable => Portable.run(work),
             #[cfg(target_arch = "x86_64")]
@@ -112,6 +120,7 @@ impl Simd for Portable {
     type Mask = [u64; 4];
     type Words = [u64; 4];
     const WORDS: usize = 4;
+    const FUSED: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
 
     #[inline(always)]
     fn words(self, memory: &[u64]) -> &[[u64; 4]] {
@@ -172,9 +181,15 @@ impl Simd for Portable {
     }
 }
 
-/// [`Simd::add`] for the rows from `first` on, one after another: `sums` are theirs.
+/// [`Simd::add`] and [`Simd::add_single`] for the rows from `first` on, one after another: `sums` are theirs.
 #[inline(always)]
-fn add<const N: usize>(leaves: &[[f64; N]; GROUP], numbers: &[u8], rows: usize, first: usize, sums: &mut [f64]) {
+fn add<T: Copy + AddAssign, const N: usize>(
+    leaves: &[[T; N]; GROUP],
+    numbers: &[u8],
+    rows: usize,
+    first: usize,
+    sums: &mut [T],
+) {
     let mut of_tree: [&[u8]; GROUP] = [&[]; GROUP];
     for (of_tree, numbers) in of_tree.iter_mut().zip(numbers.chunks_exact(rows)) {
         *of_tree = &numbers[first..first + sums.len()];
@@ -202,5 +217,6 @@ fn transpose8(mut x: u64) -> u64 {
     x
 }
 
+pub(super) mod bytes;
 #[cfg(target_arch = "x86_64")]
 mod x86;

@@ -163,7 +163,7 @@ impl Steps {
     /// What a row costs, about, in cycles of a core.
     pub(crate) fn cost(&self) -> f64 {
         let slots = self.slots.len();
-        let reads = slots * self.segments * (4 + 3 * ROW / self.tier.width()) / 2;
+        let reads = slots * self.segments * (2 + 2 * ROW / self.tier.width()) / 2;
         let nodes = self.codes.iter().map(|code| u64::from(code.to - code.from)).sum::<u64>() as f64;
         let each = nodes / self.codes.len().max(1) as f64 * slots as f64;
         (reads + self.forest.trees.len() * 4 + slots * 14) as f64 + each * 3.0
@@ -185,10 +185,9 @@ fn clear(masks: &mut [Row], cleared: &[Cleared]) {
 
 impl Engine for Steps {
     fn margins(&self, rows: Rows<'_>, out: &mut Vec<f64>) {
-        let start = out.len();
-        out.resize(start + rows.len() * self.forest.outputs, 0.0);
+        let out = self.forest.begin(rows.len(), out);
         SCRATCH.with_borrow_mut(|scratch| {
-            self.tier.run(Batch { steps: self, rows, out: &mut out[start..], scratch });
+            self.tier.run(Batch { steps: self, rows, out, scratch });
         });
     }
 
@@ -197,7 +196,7 @@ impl Engine for Steps {
     }
 }
 
-/// Rows to evaluate; `out` is `[rows, outputs]` and zero.
+/// Rows to evaluate; `out` is `[rows, outputs]` and holds what the sums begin with.
 struct Batch<'a> {
     steps: &'a Steps,
     rows: Rows<'a>,

@@ -127,7 +127,8 @@ impl Tables {
     pub(crate) fn cost(&self) -> f64 {
         let reads = self.chunks.iter().map(|chunk| chunk.slots.len()).sum::<usize>();
         let slots = self.forest.codes.slots().len();
-        (reads * (2 + 2 * ROW / self.tier.width()) / 2 + self.forest.trees.len() * 4 + slots * 12) as f64
+        // Half of a read is finding its place, chunk by chunk.
+        (reads * (2 + 2 * ROW / self.tier.width()) + self.forest.trees.len() * 4 + slots * 12) as f64
     }
 
     /// Bytes on the heap, without the forest.
@@ -139,13 +140,10 @@ impl Tables {
 impl Engine for Tables {
     fn margins(&self, rows: Rows<'_>, out: &mut Vec<f64>) {
         let outputs = self.forest.outputs;
-        let mut start = out.len();
-        out.resize(start + rows.len() * outputs, 0.0);
+        let out = self.forest.begin(rows.len(), out);
         SCRATCH.with_borrow_mut(|scratch| {
-            for block in rows.blocks(BLOCK) {
-                let end = start + block.len() * outputs;
-                self.tier.run(Block { tables: self, rows: block, out: &mut out[start..end], scratch });
-                start = end;
+            for (rows, out) in rows.blocks(BLOCK).zip(out.chunks_mut(BLOCK * outputs)) {
+                self.tier.run(Block { tables: self, rows, out, scratch });
             }
         });
     }
@@ -155,7 +153,7 @@ impl Engine for Tables {
     }
 }
 
-/// Some rows to evaluate; `out` is `[rows, outputs]` and zero.
+/// Some rows to evaluate; `out` is `[rows, outputs]` and holds what the sums begin with.
 struct Block<'a> {
     tables: &'a Tables,
     rows: Rows<'a>,

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::blocks::Blocks;
-use super::forest::Child;
+use super::ensemble::{Child, Ensemble, Missing, Node, Precision, Split, Tree};
+use super::levels::Levels;
 use super::reference::Reference;
 use super::simd::Tier;
 use super::steps::Steps;
@@ -15,16 +16,17 @@ use super::tables::Tables;
 use super::walk::Walk;
 use super::{Engine, Fastest};
 use crate::Batch;
-use crate::lightgbm::{Ensemble, Missing, Node, Split, Tree, ensemble, forest};
+use crate::lightgbm::ensemble;
 
 /// Around the blocks of every engine.
 const SIZES: [usize; 14] = [0, 1, 2, 7, 31, 63, 64, 65, 127, 128, 129, 511, 513, 1000];
 
 /// The engines that take an ensemble, with their names.
 fn engines(ensemble: &Ensemble, positions: &[usize]) -> Vec<(String, Box<dyn Engine>)> {
-    let forest = Arc::new(forest(ensemble, positions).unwrap());
+    let forest = Arc::new(ensemble.forest(positions).unwrap());
     let mut engines: Vec<(String, Box<dyn Engine>)> = Vec::new();
     engines.extend(Walk::new(&forest).map(|walk| ("walk".to_owned(), Box::new(walk) as Box<dyn Engine>)));
+    engines.extend(Levels::new(&forest).map(|levels| ("levels".to_owned(), Box::new(levels) as Box<dyn Engine>)));
     for tier in Tier::all() {
         if let Some(tables) = Tables::new(&forest, tier) {
             engines.push((format!("tables {tier:?}"), Box::new(tables)));
@@ -90,10 +92,32 @@ fn fixtures() {
             random.row(&pools, batch.push_row());
         }
         let names = hold(path.to_str().unwrap(), model, &batch, &SIZES);
-        assert_eq!(names.len(), 2 + 3 * Tier::all().len(), "{names:?}");
+        assert!(names.len() >= 2 + 3 * Tier::all().len(), "{names:?}");
         tested += 1;
     }
     assert!(tested >= 29, "only {tested} fixtures");
+}
+
+#[test]
+fn fixtures_of_xgboost() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/xgboost");
+    let mut tested = 0;
+    for path in fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()) {
+        if path.extension().is_none_or(|extension| extension != "ubj") || !path.with_extension("csv").exists() {
+            continue;
+        }
+        let (model, columns) = crate::xgboost::ensemble(&fs::read(&path).unwrap()).unwrap();
+        let mut random = Random(7);
+        let pools = pools(&model, columns);
+        let mut batch = Batch::new(columns);
+        for _ in 0..600 {
+            random.row(&pools, batch.push_row());
+        }
+        let names = hold(path.to_str().unwrap(), model, &batch, &[1, 2, 7, 65, 513]);
+        assert!(names.len() >= 2 + 3 * Tier::all().len(), "{names:?}");
+        tested += 1;
+    }
+    assert!(tested >= 19, "only {tested} fixtures");
 }
 
 /// Models and 10,000 rows of the workspace next door: `UNDERSTUDY_SHARED=../../shared cargo test -p model`.
@@ -109,8 +133,12 @@ fn big_models() {
         ("lgb_cat_300x63", "rows_cat_10000x13.f64", 13),
         ("lgb_num_300x63", "rows_cat_10000x13.f64", 13),
         ("lgb_syn_500x63", "rows_syn_10000x28.f64", 28),
+        ("xgb_syn_500d6", "rows_syn_10000x28.f64", 28),
     ] {
-        let (model, _) = ensemble(&fs::read(trees.join(format!("{name}.txt"))).unwrap()).unwrap();
+        let model = match fs::read(trees.join(format!("{name}.txt"))) {
+            Ok(text) => ensemble(&text).unwrap().0,
+            Err(_) => crate::xgboost::ensemble(&fs::read(trees.join(format!("{name}.ubj"))).unwrap()).unwrap().0,
+        };
         let mut batch = Batch::new(width);
         for row in fs::read(trees.join(rows)).unwrap().chunks_exact(8 * width) {
             for (value, bytes) in batch.push_row().iter_mut().zip(row.chunks_exact(8)) {
@@ -142,8 +170,8 @@ fn a_column_too_rich_for_a_code_is_left_to_the_reference() {
         Tree::new(nodes, (0..=count).map(f64::from).collect())
     };
     let trees = |count: i32| Ensemble::new((0..count).map(|tree| chain(tree * 500, 500)).collect(), 1);
-    assert!(forest(&trees(131), &[0]).is_some());
-    assert!(forest(&trees(132), &[0]).is_none());
+    assert!(trees(131).forest(&[0]).is_some());
+    assert!(trees(132).forest(&[0]).is_none());
     let mut batch = Batch::new(1);
     for value in (-1..65_600).step_by(997) {
         batch.push_row()[0] = f64::from(value);
@@ -172,8 +200,12 @@ fn a_column_too_rich_for_a_code_is_left_to_the_reference() {
 #[test]
 fn tiers() {
     let mut random = Random(11);
-    for (leaves, outputs) in [(2, 1), (17, 1), (33, 2), (64, 1), (70, 3), (256, 1)] {
+    for (leaves, outputs, sum) in [(2, 1), (16, 1), (17, 1), (33, 2), (64, 1), (70, 3), (256, 1)]
+        .into_iter()
+        .flat_map(|(leaves, outputs)| [(leaves, outputs, Precision::Double), (leaves, outputs, Precision::Single)])
+    {
         let (model, columns) = random.forest(leaves, 18, outputs);
+        let model = Ensemble { sum, ..model };
         let pools = pools(&model, columns);
         let mut batch = Batch::new(columns);
         for _ in 0..530 {
@@ -182,6 +214,16 @@ fn tiers() {
         let names = hold("tiers", model, &batch, &[1, 530]);
         eprintln!("{leaves} leaves, {outputs} outputs: {names:?}");
     }
+}
+
+#[test]
+fn trees_are_dealt_out_to_the_outputs_in_their_order() {
+    let tree = |value: f64| Tree::new(Vec::new(), vec![value]);
+    let trees = [(1, tree(1.0)), (0, tree(2.0)), (1, tree(3.0)), (1, tree(4.0))];
+    let dealt = Ensemble::deal(trees, 2);
+    let values: Vec<f64> = dealt.iter().map(|tree| tree.leaves()[0]).collect();
+    assert_eq!(values, [2.0, 1.0, 0.0, 3.0, 0.0, 4.0]);
+    assert!(values[2].is_sign_negative() && values[4].is_sign_negative());
 }
 
 proptest! {
@@ -231,11 +273,19 @@ impl Random {
         // A column asks for numbers, for categories, or (which no library writes) for both.
         let kinds: Vec<usize> = (0..columns).map(|_| self.below(5)).collect();
         let spread = self.pick(&[3, 20, 120, 700]);
-        let trees = (0..trees * outputs).map(|_| self.tree(leaves, &kinds, spread)).collect();
-        (Ensemble::new(trees, outputs), columns)
+        // As LightGBM, XGBoost, CatBoost and scikit-learn have it, and what none of them has.
+        let (sum, input) = (self.precision(), self.precision());
+        let tiny = self.pick(&[-1.0, 0.0, f64::from(1e-35_f32)]);
+        let trees = (0..trees * outputs).map(|_| self.tree(leaves, &kinds, spread, tiny, sum)).collect();
+        let start = (0..outputs).map(|_| sum.round(self.pick(&[0.0, 0.0, -0.0, 0.3, -7.1]))).collect();
+        (Ensemble { trees, start, sum, input, tiny }, columns)
     }
 
-    fn tree(&mut self, most: usize, kinds: &[usize], spread: usize) -> Tree {
+    fn precision(&mut self) -> Precision {
+        self.pick(&[Precision::Single, Precision::Double])
+    }
+
+    fn tree(&mut self, most: usize, kinds: &[usize], spread: usize, tiny: f64, sum: Precision) -> Tree {
         let count = 1 + self.below(most);
         let mut children: Vec<(Child, Child)> = Vec::new();
         // As LightGBM grows: split a leaf; the old number stays left.
@@ -260,14 +310,15 @@ impl Random {
                     1 | 2 => true,
                     _ => false,
                 };
-                Node { column: column as u32, split: self.split(category, spread), left, right }
+                Node { column: column as u32, split: self.split(category, spread, tiny), left, right }
             })
             .collect();
-        let leaves = (0..count).map(|_| if self.below(20) == 0 { -0.0 } else { self.unit() - 0.5 }).collect();
+        let mut leaf = || if self.below(20) == 0 { -0.0 } else { sum.round(self.unit() - 0.5) };
+        let leaves = (0..count).map(|_| leaf()).collect();
         Tree::new(nodes, leaves)
     }
 
-    fn split(&mut self, category: bool, spread: usize) -> Split {
+    fn split(&mut self, category: bool, spread: usize, tiny: f64) -> Split {
         if category {
             let words = self.pick(&[1, 1, 2, 3, 5]);
             let density = self.unit();
@@ -280,7 +331,8 @@ impl Random {
             1 => self.pick(&[f64::INFINITY, f64::NEG_INFINITY, f64::MAX, f64::MIN]),
             _ => (self.below(spread) as f64 - spread as f64 / 2.0) * 0.37,
         };
-        let missing = self.pick(&[Missing::Nothing, Missing::Zero, Missing::NaN, Missing::NaN]);
+        let zero = if tiny < 0.0 { Missing::NaN } else { Missing::Zero };
+        let missing = self.pick(&[Missing::Nothing, zero, Missing::NaN, Missing::NaN]);
         Split::Numeric { threshold, missing, default_left: self.below(2) == 0 }
     }
 

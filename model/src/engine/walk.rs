@@ -1,53 +1,34 @@
 //! Any forest: eight walks at a time.
 //!
-//! A row's codes are expanded into *lanes* such that every node, of whatever kind, goes right if its lane is greater than
-//! its rank: a numeric column has a lane for each way in which its nodes treat zero and NaN (which become the least or
-//! the greatest rank), a set of categories has a lane that is 0 or 1. What a code means for all lanes of its slot lies
-//! consecutively, so that expansion is a copy. A node is eight bytes, its children are neighbours, and a leaf leads to
-//! itself, so that eight trees of about the same depth take as many steps together, without a branch and without waiting
-//! for one another's memory.
+//! A row's codes become [`Lanes`], so that every node goes right if its lane is greater than its rank. A node is eight
+//! bytes, its children are neighbours, and a leaf leads to itself, so that eight trees of about the same depth take as many
+//! steps together, without a branch and without waiting for one another's memory.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Engine;
-use super::codes::Slot;
-use super::forest::{Child, Condition, Forest, Test};
+use super::ensemble::Precision;
+use super::forest::{Child, Forest};
+use super::lanes::Lanes;
+use super::values::sum;
 use crate::batch::Rows;
 
 /// Trees that are walked together.
 const TOGETHER: usize = 8;
 /// Rows that are walked through one group of trees before the next.
 const BLOCK: usize = 16;
-/// Lanes times codes, in all.
-const MAX_LANES: usize = 1 << 25;
-
 /// The engine.
 #[derive(Debug)]
 pub(crate) struct Walk {
     forest: Arc<Forest>,
-    /// For each slot its lanes.
-    slots: Vec<Lanes>,
-    /// For each slot, for each code, the values of the slot's lanes.
-    values: Vec<u16>,
-    /// Lanes of a row; the first is always 0.
-    lanes: usize,
+    lanes: Lanes,
     nodes: Vec<Node>,
     /// For each node that is a leaf its value.
     leaves: Vec<f64>,
     groups: Vec<Group>,
     /// Trees, padded to whole groups.
     trees: usize,
-}
-
-/// The lanes of a slot.
-#[derive(Debug, Default)]
-struct Lanes {
-    first: usize,
-    count: usize,
-    /// Where the values of code 0 begin in `values`.
-    values: usize,
 }
 
 /// Eight bytes. A leaf has rank `u16::MAX`, which no lane exceeds, and leads to itself.
@@ -81,17 +62,15 @@ thread_local! {
 impl Walk {
     /// Nothing when the forest needs too many lanes or nodes.
     pub(crate) fn new(forest: &Arc<Forest>) -> Option<Self> {
+        let (lanes, tests) = Lanes::new(forest)?;
         let mut walk = Self {
             forest: Arc::clone(forest),
-            slots: Vec::new(),
-            values: Vec::new(),
-            lanes: 1,
+            lanes,
             nodes: Vec::new(),
             leaves: Vec::new(),
             groups: Vec::new(),
             trees: 0,
         };
-        let tests = walk.lanes()?;
         let mut order: Vec<(usize, usize)> =
             forest.trees.iter().enumerate().map(|(index, tree)| (tree.depth(), index)).collect();
         order.sort_unstable();
@@ -112,41 +91,6 @@ impl Walk {
         walk.nodes.shrink_to_fit();
         walk.leaves.shrink_to_fit();
         Some(walk)
-    }
-
-    /// Lays out the lanes and gives lane and rank of each condition.
-    fn lanes(&mut self) -> Option<Vec<(u16, u16)>> {
-        let forest = Arc::clone(&self.forest);
-        let mut tests = Vec::with_capacity(forest.conditions.len());
-        let mut by_slot = forest.conditions.chunk_by(|a, b| a.slot == b.slot).peekable();
-        for (index, slot) in forest.codes.slots().iter().enumerate() {
-            let asked = by_slot.next_if(|asked| asked[0].slot == index).unwrap_or_default();
-            // For each lane a condition that stands for it.
-            let mut lanes: Vec<&Condition> = Vec::new();
-            let mut known: HashMap<(bool, bool), usize> = HashMap::new();
-            for condition in asked {
-                let (lane, rank) = match &condition.test {
-                    Test::Outside { .. } => (lanes.len(), 0),
-                    Test::Above { rank, zero, nan } => {
-                        let key = (slot.zero.is_some() && *zero, slot.nan.is_some() && *nan);
-                        (*known.entry(key).or_insert(lanes.len()), *rank)
-                    }
-                };
-                if lane == lanes.len() {
-                    lanes.push(condition);
-                }
-                tests.push((u16::try_from(self.lanes + lane).ok()?, rank));
-            }
-            self.slots.push(Lanes { first: self.lanes, count: lanes.len(), values: self.values.len() });
-            self.lanes += lanes.len();
-            if self.values.len() + slot.size * lanes.len() > MAX_LANES {
-                return None;
-            }
-            for code in 0..slot.size as u16 {
-                self.values.extend(lanes.iter().map(|condition| value(condition, slot, code)));
-            }
-        }
-        Some(tests)
     }
 
     /// Adds a tree's nodes and gives its root.
@@ -184,31 +128,13 @@ impl Walk {
     /// What a row costs, about, in cycles of a core.
     pub(crate) fn cost(&self) -> f64 {
         let steps = self.groups.iter().map(|group| group.steps * TOGETHER).sum::<usize>();
-        (steps * 3 + self.lanes / 8 + self.trees * 4 + self.slots.len() * 14) as f64
+        (steps * 3 + self.lanes.count / 8 + self.trees * 4 + self.forest.codes.slots().len() * 14) as f64
     }
 
     /// Bytes on the heap, without the forest.
     pub(crate) fn bytes(&self) -> usize {
-        self.values.len() * 2
-            + self.nodes.len() * (size_of::<Node>() + 8)
-            + self.groups.len() * size_of::<Group>()
-            + self.slots.len() * size_of::<Lanes>()
+        self.lanes.bytes() + self.nodes.len() * (size_of::<Node>() + 8) + self.groups.len() * size_of::<Group>()
     }
-}
-
-/// What a code means in a lane.
-fn value(condition: &Condition, slot: &Slot, code: u16) -> u16 {
-    match condition.test {
-        Test::Outside { .. } => u16::from(condition.right(slot, code)),
-        Test::Above { zero, .. } if Some(code) == slot.zero => extreme(zero),
-        Test::Above { nan, .. } if Some(code) == slot.nan => extreme(nan),
-        Test::Above { .. } => code,
-    }
-}
-
-/// Right of all ranks, or left.
-fn extreme(right: bool) -> u16 {
-    if right { u16::MAX } else { 0 }
 }
 
 impl Engine for Walk {
@@ -216,28 +142,27 @@ impl Engine for Walk {
         let forest = &*self.forest;
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.codes.resize(forest.codes.slots().len().max(scratch.codes.len()), 0);
-            scratch.lanes.resize((BLOCK * self.lanes).max(scratch.lanes.len()), 0);
+            scratch.lanes.resize((BLOCK * self.lanes.count).max(scratch.lanes.len()), 0);
             scratch.found.resize((BLOCK * self.trees).max(scratch.found.len()), 0.0);
             for block in rows.blocks(BLOCK) {
-                let lanes = scratch.lanes.chunks_exact_mut(self.lanes);
+                let lanes = scratch.lanes.chunks_exact_mut(self.lanes.count);
                 for (row, lanes) in block.iter().zip(lanes) {
                     forest.codes.row(row, &mut scratch.codes);
-                    self.expand(&scratch.codes, lanes);
+                    self.lanes.expand(&scratch.codes, lanes);
                 }
                 for group in &self.groups {
-                    let lanes = scratch.lanes.chunks_exact(self.lanes);
+                    let lanes = scratch.lanes.chunks_exact(self.lanes.count);
                     let found = scratch.found.chunks_exact_mut(self.trees);
                     for (lanes, found) in lanes.zip(found).take(block.len()) {
                         self.group(group, lanes, found);
                     }
                 }
-                for found in scratch.found.chunks_exact(self.trees).take(block.len()) {
-                    let start = out.len();
-                    out.resize(start + forest.outputs, 0.0);
-                    for leaves in found[..forest.trees.len()].chunks_exact(forest.outputs) {
-                        for (out, leaf) in out[start..].iter_mut().zip(leaves) {
-                            *out += leaf;
-                        }
+                let out = forest.begin(block.len(), out).chunks_exact_mut(forest.outputs);
+                for (found, out) in scratch.found.chunks_exact(self.trees).zip(out) {
+                    let found = &found[..forest.trees.len()];
+                    match forest.sum {
+                        Precision::Double => sum::<f64>(found, out),
+                        Precision::Single => sum::<f32>(found, out),
                     }
                 }
             }
@@ -250,16 +175,6 @@ impl Engine for Walk {
 }
 
 impl Walk {
-    /// Codes, `[slots]`, become lanes, `[lanes]`.
-    fn expand(&self, codes: &[u16], lanes: &mut [u16]) {
-        lanes[0] = 0;
-        for (slot, code) in self.slots.iter().zip(codes) {
-            let start = slot.values + usize::from(*code) * slot.count;
-            let values = &self.values[start..start + slot.count];
-            lanes[slot.first..slot.first + slot.count].copy_from_slice(values);
-        }
-    }
-
     /// Finds the leaves' values of a group's trees for one row, into `[trees]`.
     #[inline]
     fn group(&self, group: &Group, lanes: &[u16], found: &mut [f64]) {

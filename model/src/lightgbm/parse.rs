@@ -3,13 +3,17 @@
 //! Nothing is allocated by a number that the text only claims: every list is as long as the text that holds it.
 
 use super::Objective;
-use super::section::{Lines, Section, TextError};
-use super::tree::{Child, Ensemble, Missing, Node, Split, Tree};
+use super::section::{Lines, Section};
+use crate::TextError;
+use crate::engine::ensemble::{Child, Ensemble, Missing, Node, Split, Tree};
 use crate::text::shown;
 
 /// Levels of a tree. LightGBM's leaf-wise trees of 63 leaves are about 20 deep; a chain of thousands of nodes is an
 /// attack on the latency of every request.
 const MAX_DEPTH: u32 = 512;
+
+/// Values this near to zero are zero. LightGBM's constant (`kZeroThreshold`, meta.h) is a float widened to a double.
+const ZERO: f64 = 1e-35_f32 as f64;
 
 const HEADER_KEYS: [&str; 11] = [
     "version",
@@ -98,7 +102,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, TextError> {
         return Err(TextError::new("end", "number of trees", expected, trees.len()));
     }
     let average = header.find("average_output").is_some();
-    Ok(Parsed { ensemble: Ensemble::new(trees, outputs), columns, objective, average })
+    let ensemble = Ensemble { tiny: ZERO, ..Ensemble::new(trees, outputs) };
+    Ok(Parsed { ensemble, columns, objective, average })
 }
 
 /// Reads the trees up to `end of trees`.

@@ -1,30 +1,10 @@
 //! The text of a model, line by line: sections of `key=value`, and what is said when one does not fit.
 
 use std::collections::HashMap;
-use std::fmt::Display;
 use std::str::FromStr;
 
+use crate::TextError;
 use crate::text::shown;
-
-/// Why a text is not a model that can be evaluated exactly.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{place}: {what}: expected {expected}, got {got}")]
-pub struct TextError {
-    /// `header`, `tree 17`, `end`.
-    pub place: String,
-    /// The key, or the thing.
-    pub what: String,
-    /// What would fit.
-    pub expected: String,
-    /// What is there.
-    pub got: String,
-}
-
-impl TextError {
-    pub(crate) fn new(place: &str, what: impl Into<String>, expected: impl Into<String>, got: impl Display) -> Self {
-        Self { place: place.to_owned(), what: what.into(), expected: expected.into(), got: got.to_string() }
-    }
-}
 
 /// `key=value` lines up to an empty one.
 pub(super) struct Section<'p, 'a> {

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use super::{GOLDEN, GRAPH, MANIFEST, Manifest, REFERENCE, SCHEMA};
+use super::{GOLDEN, GRAPH, Listed, MANIFEST, Manifest, REFERENCE, SCHEMA};
 use crate::LoadError;
 use crate::text::{capped, shown};
 
@@ -35,14 +35,9 @@ pub(crate) struct Files(BTreeMap<String, Vec<u8>>);
 impl Files {
     /// Reads and checks every file that the manifest lists.
     pub(crate) fn read(dir: &Path, manifest: &Manifest) -> Result<Self, LoadError> {
-        let listed: BTreeSet<&str> = manifest.files.iter().map(|file| file.path.as_str()).collect();
-        let present = walk(dir)?;
-        if let Some(extra) = present.iter().find(|path| *path != MANIFEST && !listed.contains(path.as_str())) {
-            return Err(LoadError::Extra { file: plain(extra) });
-        }
-        if let Some(missing) = listed.iter().find(|path| !present.contains(**path)) {
-            return Err(LoadError::Missing { file: (*missing).to_owned() });
-        }
+        let mut present = walk(dir)?;
+        present.remove(MANIFEST);
+        same_files(&present, manifest)?;
         let total = manifest.files.iter().fold(0_u64, |sum, file| sum.saturating_add(file.size));
         if total > MAX_PACKAGE {
             return Err(LoadError::TooLarge { file: "all files".to_owned(), limit: MAX_PACKAGE, got: total });
@@ -50,12 +45,23 @@ impl Files {
         let mut files = BTreeMap::new();
         for file in &manifest.files {
             let bytes = read(dir, &file.path, Some(file.size))?;
-            let got = hexadecimal(&Sha256::digest(&bytes));
-            if got != file.sha256 {
-                let expected = format!("{} (manifest.json)", file.sha256);
-                return Err(LoadError::invalid(&file.path, "sha256", expected, got));
-            }
+            check_hash(file, &bytes)?;
             files.insert(file.path.clone(), bytes);
+        }
+        Ok(Self(files))
+    }
+
+    /// Checks files that were read elsewhere, without the manifest.
+    pub(crate) fn given(files: BTreeMap<String, Vec<u8>>, manifest: &Manifest) -> Result<Self, LoadError> {
+        same_files(&files.keys().cloned().collect(), manifest)?;
+        for file in &manifest.files {
+            let bytes = files.get(&file.path).map(Vec::as_slice).unwrap_or_default();
+            let (limit, got) = (cap(&file.path), bytes.len() as u64);
+            if got > limit {
+                return Err(LoadError::TooLarge { file: file.path.clone(), limit, got });
+            }
+            check_size(file.size, &file.path, got)?;
+            check_hash(file, bytes)?;
         }
         Ok(Self(files))
     }
@@ -75,6 +81,35 @@ impl Files {
     pub(crate) fn size(&self) -> (usize, usize) {
         (self.0.len(), self.0.values().map(Vec::len).sum())
     }
+}
+
+/// Whether what is there is what the manifest lists.
+fn same_files(present: &BTreeSet<String>, manifest: &Manifest) -> Result<(), LoadError> {
+    let listed: BTreeSet<&str> = manifest.files.iter().map(|file| file.path.as_str()).collect();
+    if let Some(extra) = present.iter().find(|path| !listed.contains(path.as_str())) {
+        return Err(LoadError::Extra { file: plain(extra) });
+    }
+    match listed.iter().find(|path| !present.contains(**path)) {
+        Some(missing) => Err(LoadError::Missing { file: (*missing).to_owned() }),
+        None => Ok(()),
+    }
+}
+
+fn check_size(expected: u64, path: &str, got: u64) -> Result<(), LoadError> {
+    if got == expected {
+        return Ok(());
+    }
+    let expected = format!("{expected} bytes (manifest.json)");
+    Err(LoadError::invalid(path, "size", expected, format!("{got} bytes")))
+}
+
+fn check_hash(file: &Listed, bytes: &[u8]) -> Result<(), LoadError> {
+    let got = hexadecimal(&Sha256::digest(bytes));
+    if got == file.sha256 {
+        return Ok(());
+    }
+    let expected = format!("{} (manifest.json)", file.sha256);
+    Err(LoadError::invalid(&file.path, "sha256", expected, got))
 }
 
 /// Reads the manifest, whose size nothing says.
@@ -101,11 +136,8 @@ fn read(dir: &Path, path: &str, size: Option<u64>) -> Result<Vec<u8>, LoadError>
     if opened.len() > limit {
         return Err(LoadError::TooLarge { file: path.to_owned(), limit, got: opened.len() });
     }
-    if let Some(size) = size
-        && opened.len() != size
-    {
-        let expected = format!("{size} bytes (manifest.json)");
-        return Err(LoadError::invalid(path, "size", expected, format!("{} bytes", opened.len())));
+    if let Some(size) = size {
+        check_size(size, path, opened.len())?;
     }
     let mut bytes = Vec::new();
     file.take(opened.len().saturating_add(1)).read_to_end(&mut bytes).map_err(io)?;

@@ -13,9 +13,10 @@ use crate::{Batch, LoadError, Scalar, Schema};
 
 /// Fewer rows do not show that a model is the trainer's.
 const MIN_ROWS: usize = 50;
-/// Rows and doubles of the self-test: it runs before the server is ready, and stays in memory.
+/// Rows of the self-test: it runs before the server is ready, and stays in memory.
 const MAX_ROWS: usize = 10_000;
-const MAX_CELLS: usize = 1 << 24;
+/// Values of the rows, beyond one for each byte of the file: what a row does not name is missing, and takes room too.
+const MAX_ABSENT: usize = 1 << 20;
 
 /// The golden rows, encoded.
 #[derive(Debug)]
@@ -45,10 +46,10 @@ impl Golden {
         let text = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         for (index, line) in text.split(|&byte| byte == b'\n').enumerate() {
             let row = index + 1;
-            if row > MAX_ROWS || row.saturating_mul(width) > MAX_CELLS {
-                let expected = format!("at most {MAX_ROWS} and {MAX_CELLS} values");
-                return Err(LoadError::invalid(GOLDEN, "rows", expected, "more"));
-            }
+            ensure(row <= MAX_ROWS, GOLDEN, "rows", &format!("at most {MAX_ROWS}"), || "more".to_owned())?;
+            let limit = bytes.len() + MAX_ABSENT;
+            let expected = format!("at most {limit} (2^20, and one for each byte)");
+            ensure(row.saturating_mul(width) <= limit, GOLDEN, "values", &expected, || "more".to_owned())?;
             let json = |source| LoadError::Json { file: format!("{GOLDEN}: row {row}"), source };
             let line: Line = serde_json::from_slice(line).map_err(json)?;
             golden.push(line, row, manifest, schema, graph)?;
@@ -88,7 +89,7 @@ impl Golden {
         }
         let mut outputs: Vec<Option<Vec<Number>>> = graph.nodes().iter().map(|_| None).collect();
         for (name, numbers) in line.nodes.0 {
-            let Some(index) = graph.nodes().iter().position(|node| node.name() == name) else {
+            let Some(index) = graph.place(&name) else {
                 return Err(wrong("nodes", "nodes of graph.json", shown(&name)));
             };
             outputs[index] = Some(numbers);

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{GOLDEN, GRAPH, MANIFEST, REFERENCE, SCHEMA};
 use crate::error::ensure;
-use crate::json::{self, Number, Object};
+use crate::json::{self, Few, Number, Object};
 use crate::text::shown;
 use crate::{LoadError, Scalar, Task};
 
@@ -64,7 +64,7 @@ struct Raw {
     version: String,
     task: Task,
     label: String,
-    classes: Option<Vec<Scalar>>,
+    classes: Option<Few<Scalar>>,
     positive_class: Option<Scalar>,
     decision_threshold: Option<f64>,
     quantile_levels: Option<Vec<f64>>,
@@ -119,7 +119,7 @@ impl Manifest {
 
 fn classes(raw: &Raw) -> Result<Vec<Scalar>, LoadError> {
     let task = raw.task.as_str();
-    let classes = raw.classes.clone().unwrap_or_default();
+    let classes = raw.classes.clone().unwrap_or_default().0;
     let count = || format!("{} for task {task}", classes.len());
     if !raw.task.is_classification() {
         ensure(raw.classes.is_none(), MANIFEST, "classes", "none", count)?;

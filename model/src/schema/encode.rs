@@ -163,6 +163,7 @@ impl Feature {
                 Kind::Int | Kind::Float => self.number(value, policy),
                 Kind::Bool => self.truth(value, policy),
                 Kind::Category | Kind::Text => self.category(value, policy, limits),
+                Kind::Datetime => self.datetime(value, policy),
             },
         }
     }
@@ -254,6 +255,21 @@ impl Feature {
         }
     }
 
+    fn datetime(&self, value: Value<'_>, policy: Policy) -> Encoded {
+        let nanoseconds = match value {
+            Value::Text(text) => super::datetime::nanoseconds(text),
+            Value::Int(number) => Some(number as f64),
+            Value::Float(number) if number.is_finite() && number.trunc() == number => Some(number),
+            _ => None,
+        };
+        match nanoseconds {
+            Some(nanoseconds) => Ok((nanoseconds, None)),
+            // pandas makes "not a time" of what it cannot read.
+            None if policy == Policy::Autogluon => self.missing(value),
+            None => Err(self.refusal(value)),
+        }
+    }
+
     fn category(&self, value: Value<'_>, policy: Policy, limits: &Limits) -> Encoded {
         let code = match value {
             Value::Text(text) if text.len() > limits.max_text_bytes && policy != Policy::Autogluon => {
@@ -312,6 +328,7 @@ impl Feature {
             Kind::Int => "a whole number",
             Kind::Float => "a number",
             Kind::Bool => "a boolean",
+            Kind::Datetime => "a date or time in ISO 8601, or whole nanoseconds since 1970",
             Kind::Category => return format!("one of {} known categories", self.categories.len()),
             Kind::Text => {
                 return format!("a text, one of {} known categories", self.categories.len());

@@ -121,8 +121,8 @@ fn ordered(bounds: Bounds) -> bool {
 /// The number of the row for a fill.
 fn code(kind: Kind, categories: &Categories, value: &Scalar) -> Option<f64> {
     match (kind, value) {
-        (Kind::Int | Kind::Float, Scalar::Int(number)) => Some(*number as f64),
-        (Kind::Int | Kind::Float, Scalar::Float(number)) => Some(*number),
+        (Kind::Int | Kind::Float | Kind::Datetime, Scalar::Int(number)) => Some(*number as f64),
+        (Kind::Int | Kind::Float | Kind::Datetime, Scalar::Float(number)) => Some(*number),
         (Kind::Bool, Scalar::Bool(truth)) => Some(f64::from(*truth)),
         (Kind::Category | Kind::Text, value) => categories.scalar(value).map(f64::from),
         _ => None,

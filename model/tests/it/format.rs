@@ -167,3 +167,56 @@ fn profiles_and_golden_rows_are_checked() {
         refused(&package, reason);
     }
 }
+
+/// What a few bytes of JSON could become in memory, or on the processor, is bounded.
+#[test]
+fn lists_are_bounded() {
+    let package = Package::new("regression");
+    let good = package.read("graph.json");
+    let long = "invalid length 65537, expected a list of at most 65536 elements";
+    let node = |key: &'static str, value: Value| move |graph: &mut Value| graph["nodes"][0][key] = value;
+    let bag = |inputs: usize| json!({"name": "bag", "type": "bag", "inputs": vec!["trees"; inputs]});
+    let cases: [Case; 5] = [
+        (Box::new(node("features", json!(vec!["c0"; 65_537]))), long),
+        (Box::new(node("output_ops", json!(vec!["float"; 65_537]))), long),
+        (
+            Box::new(node("columns", json!(vec![json!({"name": "x", "from": "c0", "ops": vec!["float"; 65_537]})]))),
+            long,
+        ),
+        (Box::new(|graph| graph["columns"] = json!(vec![json!({"name": "x", "from": "c0"}); 65_537])), long),
+        (Box::new(move |graph| graph["nodes"].as_array_mut().unwrap().push(bag(65_537))), long),
+    ];
+    for (change, reason) in cases {
+        package.write("graph.json", &good);
+        package.edit("graph.json", change);
+        refused(&package, reason);
+    }
+    package.write("graph.json", &good);
+    package.edit("graph.json", |graph| {
+        let nodes = graph["nodes"].as_array_mut().unwrap();
+        nodes.push(json!({"name": "a", "type": "concat", "inputs": vec!["trees"; 300]}));
+        nodes.push(json!({"name": "b", "type": "concat", "inputs": vec!["a"; 300]}));
+    });
+    refused(&package, "node b, inputs: expected nodes of at most 65536 numbers together, got 90000");
+}
+
+/// Values that a row does not name take room, too.
+#[test]
+fn golden_values_are_bounded() {
+    let package = Package::new("regression");
+    let feature = |index: usize| json!({"name": format!("x{index}"), "kind": "bool"});
+    package.edit("schema.json", |schema| schema["features"].as_array_mut().unwrap().extend((0..12_000).map(feature)));
+    package.edit("reference.json", |reference| {
+        for index in 0..12_000 {
+            reference["features"][format!("x{index}")] = json!({"missing_share": 1, "counts": [0, 0]});
+        }
+    });
+    let load = |rows: usize| {
+        package.write("golden.jsonl", vec!["{\"row\":{},\"nodes\":{\"trees\":[0]}}"; rows].join("\n"));
+        package.list();
+        package.load().map(drop)
+    };
+    assert_eq!(load(80), Ok(()));
+    let error = load(100).unwrap_err();
+    assert!(error.contains("golden.jsonl: values: expected at most 1051") && error.contains("2^20"), "{error}");
+}

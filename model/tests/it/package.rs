@@ -1,5 +1,6 @@
 //! Packages: good ones predict, spoiled ones are refused with the file and the reason.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use model::{Batch, Model, PredictError, Predictions, SelfTestError, Task, check};
@@ -12,6 +13,9 @@ fn refused(package: &Package, reason: &str) {
     let error = package.load().unwrap_err();
     assert!(error.contains(reason), "{error}");
 }
+
+/// What a test does to the files of a package.
+type Change<'a> = &'a dyn Fn(&mut BTreeMap<String, Vec<u8>>);
 
 #[test]
 fn good_packages_load_and_pass_their_self_test() {
@@ -240,4 +244,36 @@ fn checks_go_as_far_as_they_can() {
     let nothing = check(&package.path().join("nowhere"));
     assert_eq!(nothing[0].outcome, Err("manifest.json: missing".to_owned()));
     assert!(nothing[1..].iter().all(|check| check.outcome.as_ref().is_err_and(|why| why.starts_with("not checked"))));
+}
+
+#[test]
+fn packages_are_read_from_memory() {
+    let package = Package::new("binary_categories");
+    let files = || -> BTreeMap<String, Vec<u8>> {
+        FILES.iter().chain(&["manifest.json"]).map(|file| ((*file).to_owned(), package.read(file))).collect()
+    };
+    assert_eq!(Model::from_files(files()).unwrap().self_test(), Ok(160));
+    let refused = |change: Change<'_>, reason: &str| {
+        let mut files = files();
+        change(&mut files);
+        let error = chain(&Model::from_files(files).unwrap_err());
+        assert!(error.contains(reason), "{error}");
+    };
+    refused(&|files| drop(files.remove("manifest.json")), "manifest.json: missing");
+    refused(&|files| drop(files.remove("schema.json")), "schema.json: missing");
+    refused(&|files| drop(files.insert("x".to_owned(), Vec::new())), "x: not listed in manifest.json");
+    refused(&|files| files.get_mut("schema.json").unwrap().push(b' '), "schema.json: size: expected");
+    refused(&|files| files.get_mut("schema.json").unwrap()[0] ^= 1, "schema.json: sha256: expected");
+}
+
+/// Thousands of columns: rows are computed in blocks that stay small.
+#[test]
+fn wide_graphs_pass_their_self_test() {
+    let package = Package::new("regression");
+    package.edit("graph.json", |graph| {
+        let column = |index: usize| json!({"name": format!("x{index}"), "from": "c0", "ops": [{"add": 1}]});
+        graph["columns"] = (0..20_000).map(column).collect();
+        graph["nodes"][0]["columns"] = json!([{"name": "y", "from": "x19999", "ops": [{"subtract": 1}]}]);
+    });
+    assert_eq!(package.load().unwrap().self_test(), Ok(160));
 }

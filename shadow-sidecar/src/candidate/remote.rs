@@ -169,7 +169,7 @@ fn tensor(kind: Kind, values: &[Option<value::Kind>], complete: bool) -> (&'stat
     let mut contents = InferTensorContents::default();
     let integers = || values.iter().all(|value| matches!(value, Some(value::Kind::Integer(_))));
     let datatype = match kind {
-        Kind::Int if complete && integers() => {
+        Kind::Int | Kind::Datetime if complete && integers() => {
             contents.int64_contents = values.iter().map(|value| number(value.as_ref()) as i64).collect();
             "INT64"
         }
@@ -181,7 +181,7 @@ fn tensor(kind: Kind, values: &[Option<value::Kind>], complete: bool) -> (&'stat
             contents.bool_contents = values.iter().map(|value| number(value.as_ref()) != 0.0).collect();
             "BOOL"
         }
-        Kind::Bool | Kind::Category | Kind::Text => {
+        Kind::Bool | Kind::Category | Kind::Text | Kind::Datetime => {
             contents.bytes_contents = values.iter().map(|value| text(value.as_ref()).into()).collect();
             "BYTES"
         }

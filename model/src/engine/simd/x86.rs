@@ -7,7 +7,7 @@ use std::arch::x86_64::*;
 
 use super::{GROUP, Simd, Work};
 
-/// Proof that the processor has AVX2, BMI1, BMI2, LZCNT and POPCNT (x86-64-v3).
+/// Proof that the processor has AVX2, FMA, BMI1, BMI2, LZCNT and POPCNT (x86-64-v3).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx2(());
 
@@ -18,6 +18,7 @@ pub(crate) struct Avx512(());
 impl Avx2 {
     pub(super) fn detect() -> Option<Self> {
         let has = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
             && is_x86_feature_detected!("bmi1")
             && is_x86_feature_detected!("bmi2")
             && is_x86_feature_detected!("lzcnt")
@@ -42,6 +43,7 @@ impl Simd for Avx2 {
     type Mask = __m256i;
     type Words = [u64; 4];
     const WORDS: usize = 4;
+    const FUSED: bool = true;
 
     #[inline(always)]
     fn words(self, memory: &[u64]) -> &[[u64; 4]] {
@@ -113,7 +115,7 @@ impl Simd for Avx2 {
 
     #[inline(always)]
     fn run(self, work: impl Work) {
-        #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+        #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
         fn inside(simd: Avx2, work: impl Work) {
             work.run(simd);
         }
@@ -126,6 +128,7 @@ impl Simd for Avx512 {
     type Mask = __m512i;
     type Words = [u64; 8];
     const WORDS: usize = 8;
+    const FUSED: bool = true;
 
     #[inline(always)]
     fn words(self, memory: &[u64]) -> &[[u64; 8]] {
@@ -210,8 +213,30 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn add_single<const N: usize>(self, leaves: &[[f32; N]; GROUP], numbers: &[u8], sums: &mut [f32]) {
+        const ROWS: usize = 64 * Avx512::WORDS;
+        if N > 64 {
+            super::add(leaves, numbers, ROWS, 0, sums);
+            return;
+        }
+        let (sixteens, rest) = sums.as_chunks_mut::<16>();
+        for (leaves, numbers) in leaves.iter().zip(numbers.chunks_exact(ROWS)) {
+            for (sums, numbers) in sixteens.iter_mut().zip(numbers.as_chunks::<16>().0) {
+                // SAFETY: `self` proves AVX-512; the loads and the store are of the 16 bytes and floats that are borrowed.
+                unsafe {
+                    let numbers = _mm512_cvtepu8_epi32(_mm_loadu_si128(numbers.as_ptr().cast()));
+                    let sum = _mm512_add_ps(_mm512_loadu_ps(sums.as_ptr()), self.look_up_single(leaves, numbers));
+                    _mm512_storeu_ps(sums.as_mut_ptr(), sum);
+                }
+            }
+        }
+        let first = 16 * sixteens.len();
+        super::add(leaves, numbers, ROWS, first, rest);
+    }
+
+    #[inline(always)]
     fn run(self, work: impl Work) {
-        #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
+        #[target_feature(enable = "avx2,fma,bmi1,bmi2,lzcnt,popcnt,avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
         fn inside(simd: Avx512, work: impl Work) {
             work.run(simd);
         }
@@ -244,6 +269,29 @@ impl Avx512 {
                 _ => {
                     let upper = _mm512_test_epi64_mask(numbers, _mm512_set1_epi64(32));
                     _mm512_mask_blend_pd(upper, of_32(0), of_32(4))
+                }
+            }
+        }
+    }
+
+    /// For sixteen numbers their entries of a table of 16, 32 or 64 floats. Numbers are below `N`.
+    #[inline(always)]
+    #[expect(clippy::unused_self, reason = "it is the proof that the processor has the instructions")]
+    fn look_up_single<const N: usize>(self, table: &[f32; N], numbers: __m512i) -> __m512 {
+        let sixteens = table.as_chunks::<16>().0;
+        // SAFETY: `self` proves AVX-512; the loads are of sixteen floats that are borrowed.
+        unsafe {
+            // An entry of the 32 from `sixteen` on, by the five low bits.
+            let of_32 = |sixteen: usize| {
+                let low = _mm512_loadu_ps(sixteens[sixteen].as_ptr());
+                _mm512_permutex2var_ps(low, numbers, _mm512_loadu_ps(sixteens[sixteen + 1].as_ptr()))
+            };
+            match N {
+                16 => _mm512_permutexvar_ps(numbers, _mm512_loadu_ps(sixteens[0].as_ptr())),
+                32 => of_32(0),
+                _ => {
+                    let upper = _mm512_test_epi32_mask(numbers, _mm512_set1_epi32(32));
+                    _mm512_mask_blend_ps(upper, of_32(0), of_32(2))
                 }
             }
         }
