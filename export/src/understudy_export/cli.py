@@ -3,214 +3,60 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
+from importlib import import_module
 from pathlib import Path
 
-from understudy_export import __version__, lightgbm, package
+from understudy_export import __version__, package
 from understudy_export.errors import ExportError
-from understudy_export.export import Options, build
-from understudy_export.golden import MINIMUM_ROWS
-from understudy_export.schema import POLICIES
-from understudy_export.table import number
+
+# A subcommand is a module with `add_arguments(command)` and `run(arguments) -> Built`; it is imported when it is asked
+# for, so that one library does not need the others.
+LIBRARIES = {
+    "lightgbm": "a LightGBM text model (Booster.save_model)",
+    "xgboost": "an XGBoost model, JSON or UBJSON (Booster.save_model, XGBClassifier.save_model)",
+    "catboost": "a CatBoost model, .cbm or JSON (save_model)",
+    "sklearn": "a fitted scikit-learn estimator or Pipeline in a pickle; reading it runs code, so trust its source",
+    "torch-mlp": "a torch.nn.Sequential with its preprocessing; reading a torch.save file runs code",
+    "mlflow": "an MLflow model's directory",
+    "autogluon": "an AutoGluon TabularPredictor, with every model that its answer needs",
+}
 
 
-def pair(text: str) -> tuple[str, str]:
-    """NAME=VALUE; the last `=` divides, so that a name may hold one."""
-    name, equals, value = text.rpartition("=")
-    if not equals or not name:
-        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
-    return name, value
-
-
-def provenance_pair(text: str) -> tuple[str, str]:
-    """KEY=VALUE; the first `=` divides, so that a value may hold one."""
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text!r}")
-    return name, value
-
-
-def bounds(text: str) -> tuple[str, tuple[float | None, float | None]]:
-    """NAME=LOW:HIGH; an empty side is open."""
-    name, value = pair(text)
-    low, colon, high = value.partition(":")
-    try:
-        sides = number(low), number(high)
-    except ValueError:
-        colon = ""
-    if not colon or any(side is not None and math.isinf(side) for side in sides):
-        raise argparse.ArgumentTypeError(f"expected NAME=LOW:HIGH with finite numbers or nothing, got {text!r}")
-    return name, sides
-
-
-def metric(text: str) -> tuple[str, float]:
-    """NAME=VALUE with a finite number."""
-    name, value = pair(text)
-    try:
-        parsed = float(value)
-    except ValueError:
-        parsed = math.nan
-    if not math.isfinite(parsed):
-        raise argparse.ArgumentTypeError(f"expected NAME=VALUE with a finite number, got {text!r}")
-    return name, parsed
-
-
-def golden_rows(text: str) -> int:
-    """A number of training rows, at least what the format asks for."""
-    if not text.isdigit() or int(text) < MINIMUM_ROWS:
-        raise argparse.ArgumentTypeError(f"expected at least {MINIMUM_ROWS}, got {text!r}")
-    return int(text)
-
-
-def positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a positive integer, got {text!r}")
-    return int(text)
-
-
-def probability(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
-    return value
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line."""
+def parser(argv: list[str]) -> argparse.ArgumentParser:
+    """The command line; only subcommands that occur in `argv` know their arguments."""
     top = argparse.ArgumentParser(
         prog="understudy-export", description="Turn a trained model into an Understudy package."
     )
     top.add_argument("--version", action="version", version=f"understudy-export {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="LIBRARY")
-    add_lightgbm(commands.add_parser("lightgbm", help="a LightGBM text model (Booster.save_model)"))
+    for name, summary in LIBRARIES.items():
+        command = commands.add_parser(name, help=summary)
+        if name in argv:
+            module = import_module("understudy_export." + name.replace("-", "_"))
+            module.add_arguments(command)
+            command.add_argument("--force", action="store_true", help="replace an existing --out")
+            command.set_defaults(run=module.run)
     return top
-
-
-def add_lightgbm(command: argparse.ArgumentParser) -> None:
-    """Arguments of `understudy-export lightgbm`."""
-    command.add_argument("model", metavar="MODEL.txt", help="text model, version v3 or v4")
-    add_package_options(command)
-    command.set_defaults(load=lightgbm.load)
-
-
-def add_package_options(command: argparse.ArgumentParser) -> None:
-    """The options that all libraries share."""
-    add = command.add_argument
-    add(
-        "--train",
-        required=True,
-        metavar="CSV",
-        help="training data, UTF-8, with header and label; an empty cell is missing",
-    )
-    add("--label", required=True, metavar="NAME", help="the label's column")
-    add("--out", required=True, metavar="DIR", help="the package to write, such as models/adult/1")
-    add(
-        "--categories",
-        metavar="JSON",
-        help='{"features": [..], "categories": {..}}; default: those in the model (pandas)',
-    )
-    add("--name", help="default: the directory above --out if that ends in the version, else its last part")
-    add("--version", default="1", help="a positive integer (default 1)")
-    add("--classes", metavar="A,B", help="in the order of the probabilities; default: the label's values, sorted")
-    add("--positive-class", metavar="CLASS", help="binary: default the second class")
-    add(
-        "--threshold",
-        type=probability,
-        default=0.5,
-        metavar="P",
-        help="binary: positive if strictly above (default 0.5)",
-    )
-    add(
-        "--golden-rows",
-        type=golden_rows,
-        default=64,
-        metavar="N",
-        help=f"training rows in the self-test, besides the constructed ones (default 64, at least {MINIMUM_ROWS})",
-    )
-    add(
-        "--bounds",
-        type=bounds,
-        action="append",
-        default=[],
-        metavar="NAME=LOW:HIGH",
-        help="what the schema allows; repeatable",
-    )
-    add(
-        "--required",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="refuse null; default: numbers never missing in training",
-    )
-    add("--optional", action="append", default=[], metavar="NAME", help="accept null; repeatable")
-    add(
-        "--ignore",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="a column of --train that is no feature; repeatable",
-    )
-    add("--max-rows", type=positive, default=100, metavar="N", help="rows in a request (default 100)")
-    add("--policy", choices=POLICIES, default="sanitize", help="for values outside the schema (default sanitize)")
-    add(
-        "--metric",
-        type=metric,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a metric to record; repeatable",
-    )
-    add("--test", metavar="CSV", help="test data with the label: records test_* metrics")
-    add("--eval-metric", metavar="NAME", help="what the trainer optimised; default: the model's own metric parameter")
-    add(
-        "--provenance",
-        type=provenance_pair,
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="free text; repeatable",
-    )
-    add("--trained-at", metavar="TIME", help="RFC 3339")
-    add("--exported-at", metavar="TIME", help="RFC 3339; default: SOURCE_DATE_EPOCH, else now")
-    add("--force", action="store_true", help="replace an existing --out")
-
-
-def read_options(arguments: argparse.Namespace) -> Options:
-    """The options from the command line."""
-    given = vars(arguments).copy()
-    out = Path(given.pop("out")).absolute()
-    for key in ("command", "force", "model", "load"):
-        given.pop(key)
-    for key in ("bounds", "metric", "provenance"):
-        given[key] = dict(given[key])
-    for key in ("required", "optional", "ignore"):
-        given[key] = frozenset(given[key])
-    given["metrics"] = given.pop("metric")
-    given["name"] = given["name"] or (out.parent.name if out.name == given["version"] else out.name)
-    return Options(**given)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; returns 0, or 1 after an error on stderr (argparse itself exits with 2 on wrong usage)."""
-    arguments = parser().parse_args(argv)
-    out = Path(arguments.out)
+    argv = sys.argv[1:] if argv is None else argv
     try:
+        arguments = parser(argv).parse_args(argv)
+        out = Path(arguments.out)
         if out.exists() and not arguments.force:
             raise ExportError(f"{out} exists; --force replaces it")
-        options = read_options(arguments)
-        built = build(arguments.load(arguments.model), options)
+        built = arguments.run(arguments)
         package.publish(out, built.files, built.manifest, arguments.force)
-    except (ExportError, OSError) as error:
+    except (ExportError, OSError, ModuleNotFoundError) as error:
         print(f"understudy-export: error: {error}", file=sys.stderr)
         return 1
     size = sum(map(len, built.files.values()))
     print(
-        f"{out}: {options.name} version {options.version}, {len(built.files)} files, {size:,} bytes, "
-        f"{built.golden_rows} golden rows"
+        f"{out}: {built.manifest['name']} version {built.manifest['version']}, {len(built.files)} files, "
+        f"{size:,} bytes, {built.golden_rows} golden rows"
     )
     for name, value in built.manifest.get("metrics", {}).items():
         print(f"  {name} {value:.6g}")

@@ -10,13 +10,17 @@ import numpy as np
 
 from understudy_export import __version__, golden, metrics, package, reference
 from understudy_export.errors import ExportError
-from understudy_export.schema import Scalar, Schema, infer_feature, override
+from understudy_export.schema import Scalar, Schema, infer_feature, override, with_kind
 from understudy_export.table import Table, read_csv
 from understudy_export.target import Target, read_classes
 
 
 class Model(Protocol):
-    """What the exporter needs from a library's own part."""
+    """What the exporter needs from a library's own part.
+
+    A model of several nodes also has `outputs(matrix)`, like `predict` but by node, every node of the graph. A library
+    that refuses some rows has `accepts(matrix)`: which of the rows it takes, bool [rows].
+    """
 
     task: str
     objective: str
@@ -61,6 +65,7 @@ class Options:
     required: frozenset[str] = frozenset()
     optional: frozenset[str] = frozenset()
     ignore: frozenset[str] = frozenset()
+    kinds: dict[str, str] = field(default_factory=dict)  # what a signature says of numbers and booleans
     max_rows: int = 100
     policy: str = "sanitize"
     metrics: dict[str, float] = field(default_factory=dict)
@@ -97,6 +102,7 @@ def read_schema(model: Model, train: Table, options: Options) -> tuple[Schema, l
     in_model_order = model.column_names(columns, train.path)
     known = model.categories(in_model_order, options.categories)
     features = [infer_feature(c, train.column(c), known.get(c), train.path) for c in columns]
+    features = [with_kind(feature, options.kinds.get(feature.name)) for feature in features]
     features = override(features, options.bounds, set(options.required), set(options.optional))
     return Schema(features, options.max_rows, options.policy), in_model_order
 
@@ -104,7 +110,7 @@ def read_schema(model: Model, train: Table, options: Options) -> tuple[Schema, l
 def build(model: Model, options: Options) -> Built:
     """The package of a model. Raises ExportError when it cannot be one, OSError when a file is not there."""
     package.check_identity(options.name, options.version)
-    exported_at = package.timestamp(options.exported_at)
+    package.timestamp(options.exported_at)
     train = read_csv(options.train)
     target = read_target(model, train, options)
     schema, in_model_order = read_schema(model, train, options)
@@ -115,18 +121,59 @@ def build(model: Model, options: Options) -> Built:
 
     values = schema.values(train)
     matrix = schema.encode(values)
-    lines = golden.lines(schema, target, model.node, golden.rows(schema, values, options.golden_rows), predict)
+    rows = golden.rows(schema, values, options.golden_rows)
+    if hasattr(model, "accepts"):
+        rows = golden.accepted(schema, rows, lambda matrix: model.accepts(matrix[:, order]))
+    golden_matrix = schema.encode([list(column) for column in zip(*rows)])
+    outputs = {model.node: predict(golden_matrix)}
+    if hasattr(model, "outputs"):
+        outputs = model.outputs(golden_matrix[:, order])
+    labels = target.labels(outputs[model.node]) if target.classes else None
     measured = dict(options.metrics)
     if options.test is not None:
         test = read_csv(options.test)
         measured.update(metrics.measure(target, predict(schema.encode(schema.values(test))), target.truth(test)))
+    return finish(
+        schema,
+        target,
+        graph=model.graph(in_model_order),
+        artifacts=model.files(),
+        lines=golden.lines(schema, target, rows, outputs, labels),
+        profile=reference.profile(schema, matrix, target.scores(predict(matrix))),
+        metrics=measured,
+        eval_metric=options.eval_metric or model.eval_metric,
+        libraries=model.libraries(),
+        options=options,
+    )
+
+
+def finish(
+    schema: Schema,
+    target: Target,
+    *,
+    graph: dict,
+    artifacts: dict[str, bytes],
+    lines: list[dict],
+    profile: dict,
+    metrics: dict[str, float],
+    eval_metric: str | None,
+    libraries: dict[str, str],
+    options: Options,
+) -> Built:
+    """The files of a package from its parts.
+
+    artifacts: the native files by path; lines: the objects of golden.jsonl; profile: the content of reference.json;
+    libraries: versions by name. Raises ExportError for a name, version or time that the format does not take.
+    """
+    package.check_identity(options.name, options.version)
+    exported_at = package.timestamp(options.exported_at)
     files = {
         "schema.json": package.document(schema.to_json()),
-        "graph.json": package.document(model.graph(in_model_order)),
-        "reference.json": package.document(reference.profile(schema, matrix, target.scores(predict(matrix)))),
+        "graph.json": package.document(graph),
+        "reference.json": package.document(profile),
         "golden.jsonl": package.json_lines(lines),
         "requirements.txt": package.requirements().encode(),
-        **model.files(),
+        **artifacts,
     }
     manifest: dict = {
         "format": "understudy-package",
@@ -135,15 +182,14 @@ def build(model: Model, options: Options) -> Built:
         "version": options.version,
         **target.to_json(),
     }
-    eval_metric = options.eval_metric or model.eval_metric
     if eval_metric:
         manifest["eval_metric"] = eval_metric
-    if measured:
-        manifest["metrics"] = measured
+    if metrics:
+        manifest["metrics"] = metrics
     if options.trained_at is not None:
         manifest["trained_at"] = package.timestamp(options.trained_at)
     manifest["exported_at"] = exported_at
-    libraries = {**model.libraries(), "python": platform.python_version(), "understudy_export": __version__}
+    libraries = {**libraries, "python": platform.python_version(), "understudy_export": __version__}
     manifest["libraries"] = dict(sorted(libraries.items()))
     if options.provenance:
         manifest["provenance"] = options.provenance

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from dataclasses import dataclass
@@ -11,7 +12,10 @@ from pathlib import Path
 import lightgbm
 import numpy as np
 
+from understudy_export.arguments import add_package_options, read_options
+from understudy_export.categories import read_categories
 from understudy_export.errors import ExportError
+from understudy_export.export import Built, build
 from understudy_export.schema import Scalar
 
 NODE = "lightgbm"
@@ -30,6 +34,17 @@ TASKS = {
     "gamma": "regression",
     "tweedie": "regression",
 }
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """Arguments of `understudy-export lightgbm`."""
+    command.add_argument("model", metavar="MODEL.txt", help="text model, version v3 or v4")
+    add_package_options(command)
+
+
+def run(arguments: argparse.Namespace) -> Built:
+    """The package of the model that the command line names."""
+    return build(load(arguments.model), read_options(arguments))
 
 
 @dataclass(frozen=True)
@@ -178,23 +193,3 @@ def pandas_categories(text: str) -> list | None:
     """The `pandas_categorical:` trailer: a list of categories for each categorical column in order, or None."""
     trailer = re.search(r"^pandas_categorical:(.*)$", text, re.MULTILINE)
     return (json.loads(trailer[1]) or None) if trailer else None
-
-
-def read_categories(path: str | Path, columns: list[str]) -> dict[str, list[Scalar]]:
-    """Categories by column name from a file {"features": [..], "categories": {..}}.
-
-    columns: names in the model's order. Raises ExportError when the file is another thing, or is about other features.
-    """
-    name = Path(path).name
-    try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
-        known = {column: list(values) for column, values in document["categories"].items()}
-        listed = list(document.get("features", columns))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ExportError(f'{name}: expected {{"features": [..], "categories": {{..}}}}: {error!r}') from error
-    if listed != columns:
-        raise ExportError(f"{name}: its features are {listed}; the model's are {columns}")
-    unknown = sorted(known.keys() - set(columns))
-    if unknown:
-        raise ExportError(f"{name}: categories for {', '.join(unknown)}: not a feature of the model")
-    return known

@@ -8,6 +8,7 @@ from typing import Union
 
 import numpy as np
 
+from understudy_export.dates import nanoseconds
 from understudy_export.errors import ExportError
 from understudy_export.table import BOOLEANS, Table, number
 
@@ -69,16 +70,24 @@ class Feature:
             return self.by_cell.get(cell_key(value), value)
         if self.kind == "bool":
             return None if cell == "" else BOOLEANS[cell]
+        if self.kind == "datetime":
+            return cell or None
         return number(cell)
 
     def encode(self, value: Scalar | None) -> float:
-        """The number the model sees: NaN for missing (after `fill`), -1.0 for a category that is not known."""
+        """The number the model sees: NaN for missing (after `fill`), -1.0 for a category that is not known.
+
+        A time is nanoseconds since 1970, UTC; a text that is no time is missing.
+        """
         if value is None:
             value = self.fill
         if value is None:
             return math.nan
         if self.categorical:
             return float(self.codes.get(typed(value), -1))
+        if self.kind == "datetime" and isinstance(value, str):
+            time = nanoseconds(value)
+            return math.nan if time is None else float(time)
         return float(value)
 
     def to_json(self) -> dict:
@@ -132,6 +141,19 @@ def infer_feature(name: str, cells: list[str], categories: list[Scalar] | None, 
     present = [value for value in values.values() if value is not None]
     kind = "int" if present and all(isinstance(value, int) for value in present) else "float"
     return Feature(name, kind, required=None not in values.values())
+
+
+def with_kind(feature: Feature, kind: str | None) -> Feature:
+    """The feature with the kind that a signature says; None: as it is.
+
+    What looks whole in the training data may be a `float`, and numbers with a fraction stay one. Raises ExportError
+    when one of the two is no number.
+    """
+    if kind is None or kind == feature.kind or feature.categorical:
+        return feature
+    if {kind, feature.kind} == {"int", "float"}:
+        return replace(feature, kind="float")
+    raise ExportError(f"feature {feature.name!r}: the signature says {kind}; the training data shows {feature.kind}")
 
 
 @dataclass(frozen=True)

@@ -23,14 +23,19 @@ class Target:
     quantile_levels: tuple[float, ...] = ()
 
     def labels(self, outputs: np.ndarray) -> np.ndarray:
-        """Index into `classes` of each row's label; outputs [rows, width]. Binary: strictly above the threshold."""
+        """Index into `classes` of each row's label; outputs [rows, width]. Binary: strictly above the threshold.
+
+        A binary model gives the positive class's probability, or both, the positive class's last.
+        """
         if self.task == "binary":
-            return (outputs[:, 0] > self.threshold).astype(np.int64)
+            return (outputs[:, -1] > self.threshold).astype(np.int64)
         return np.argmax(outputs, axis=1)
 
     def scores(self, outputs: np.ndarray) -> np.ndarray:
         """One score for each row, shape [rows]: P(positive class), P(predicted class), or the value."""
-        return outputs.max(axis=1) if self.task == "multiclass" else outputs[:, 0]
+        if self.task == "multiclass":
+            return outputs.max(axis=1)
+        return outputs[:, -1 if self.task == "binary" else 0]
 
     def truth(self, table: Table) -> np.ndarray:
         """The label column as indices into `classes`, or as doubles; shape [rows]. Raises ExportError when unknown."""
