@@ -1,0 +1,33 @@
+//! The bodies of the fuzz targets. `model/tests/it/mutated.rs` runs the same on a stable toolchain.
+
+#[path = "../../model/tests/it/mutated/body.rs"]
+mod body;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use body::{Files, TARGETS, Target};
+
+/// Puts the bytes in the place of the target's file and loads the package.
+pub fn run(name: &str, bytes: &[u8]) {
+    thread_local! {
+        static PACKAGES: RefCell<HashMap<&'static str, Files>> = RefCell::new(HashMap::new());
+    }
+    let target: Target = *TARGETS.iter().find(|target| target.name == name).expect("a target of the list");
+    PACKAGES.with_borrow_mut(|packages| {
+        let good = packages.entry(target.name).or_insert_with(|| body::read(target.package));
+        body::load(target, good, bytes);
+    });
+}
+
+/// Predicts the bytes, as doubles, with every good package.
+pub fn predict(bytes: &[u8]) {
+    thread_local! {
+        static MODELS: Vec<model::Model> = {
+            let names = ["lightgbm", "xgboost-json", "catboost", "forest", "mlp", "linear"];
+            names.iter().filter_map(|name| model::Model::from_files(body::read(name)).ok()).collect()
+        };
+    }
+    let values: Vec<f64> = bytes.chunks(8).map(body::number).collect();
+    MODELS.with(|models| models.iter().for_each(|model| body::predict(model, &values)));
+}
