@@ -1,6 +1,6 @@
-//! `understudy predict`: rows to a server, answers to the terminal.
+//! `understudy predict`: rows to a server, or to a package right here, answers to the terminal.
 
-use std::{process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use tonic::{Request, transport::Channel};
@@ -13,13 +13,14 @@ use crate::{
 
 mod answers;
 pub(crate) mod input;
+mod local;
 
 /// Rows in a request, unless the caller says otherwise: what a package allows by default.
 const BATCH: u32 = 100;
 /// For one request; goes to the server as its deadline.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Send rows to a server and show what it predicts
+/// Send rows to a server, or evaluate them with a package right here, and show what is predicted
 ///
 /// The rows of the table, of --json and of errors count from 0.
 #[derive(Debug, clap::Args)]
@@ -27,6 +28,12 @@ pub(crate) struct Arguments {
     /// HOST:PORT, http://HOST:PORT or unix:PATH
     #[arg(long, env = "UNDERSTUDY_SERVER", value_name = "ADDRESS", default_value = "http://127.0.0.1:8001")]
     server: String,
+    /// A package directory: evaluate the rows right here, without a server
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "version"])]
+    package: Option<PathBuf>,
+    /// With --package: what happens to values that do not fit [default: as the package says]
+    #[arg(long, requires = "package", value_enum)]
+    policy: Option<local::Policy>,
     /// Which model; not needed when the server has one only
     #[arg(long, value_name = "NAME", default_value = "")]
     model: String,
@@ -49,6 +56,12 @@ pub(crate) struct Arguments {
 /// The input is wrong, nobody listens, or the server refuses.
 pub(crate) fn run(arguments: &Arguments, output: Output) -> anyhow::Result<ExitCode> {
     let rows = input::read(&arguments.input)?;
+    if let Some(package) = &arguments.package {
+        let response = local::predict(package, arguments.policy, &rows)?;
+        let lines = if arguments.json { answers::json(&response, 0) } else { answers::table(&[response], output) };
+        output::lines(&lines)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {
         let mut client = PredictionServiceClient::new(connect::connect(&arguments.server).await?);

@@ -18,9 +18,6 @@ use understudy::{
 
 use super::{Arguments, Examples, Runtimes};
 use crate::{connect::connect, output::Paint, receiver::Receiver, view::named, words::shown};
-
-/// The agreement that the candidate must prove. The good one agrees on 99.1 % of the example rows, the bad one on 94.75 %.
-const GATE: f64 = 0.98;
 /// Any free port of this machine.
 const ANY: &str = "127.0.0.1:0";
 /// Between two exports.
@@ -123,7 +120,7 @@ impl Stage {
             candidate: Some(package(examples, arguments.candidate.model())?),
             grpc_listen: Some(ANY.into()),
             admin_listen: Some(ANY.into()),
-            gate: Some(GATE),
+            gate: Some(arguments.candidate.gate()),
             min_duration: Some("0s".into()),
             otlp_endpoint,
             otlp_interval: Some(OTLP_INTERVAL.into()),
