@@ -1,10 +1,11 @@
 //! `graph.json`: what is computed from a row, node by node.
 //!
 //! A node reads features, columns and the outputs of nodes before it, and gives a few numbers for each row. Nothing here
-//! knows a trainer's library: [`node`] reads the files and names the evaluators, [`combine`] is the arithmetic of the nodes
+//! knows a trainer's library: [`node`] reads the files, [`evaluator`] is what it asks of a model, [`combine`] is the arithmetic of the nodes
 //! that only read nodes.
 
 mod combine;
+mod evaluator;
 mod node;
 
 use std::collections::HashMap;
