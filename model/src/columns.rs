@@ -6,7 +6,6 @@
 
 mod date;
 mod op;
-#[allow(dead_code, reason = "not yet an operation")]
 mod quantiles;
 
 use std::collections::HashMap;

@@ -1,6 +1,6 @@
 """Export every model of trained predictors, predict with it, and compare with AutoGluon's answers, to the bit.
 
-usage: compare.py PREDICTORS BIN [DATA_SET...]      BIN: the directory of understudy-server and understudy
+usage: compare.py PREDICTORS BIN [DATA_SET...]      BIN: the directory of understudy
 
 Prints a table, one line for each model and file of rows, and exits with 1 when a model without networks differs in one
 bit, one with networks by more than 5e-7 (relative to numbers above 1), or a label differs.

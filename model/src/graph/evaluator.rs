@@ -42,32 +42,56 @@ pub(crate) trait Evaluator: Debug + Send + Sync {
     }
 }
 
-impl Evaluator for Forest {
-    fn outputs(&self) -> usize {
-        self.outputs()
-    }
+/// What each kind has under the same names.
+macro_rules! own {
+    () => {
+        fn outputs(&self) -> usize {
+            Self::outputs(self)
+        }
 
-    fn evaluate(&self, rows: Rows<'_>, out: &mut Vec<f64>) {
-        self.evaluate(rows, out);
-    }
+        fn evaluate(&self, rows: Rows<'_>, out: &mut Vec<f64>) {
+            Self::evaluate(self, rows, out);
+        }
+    };
+}
 
-    fn gives_probabilities(&self) -> bool {
-        self.is_probability()
-    }
+/// The same, of trees.
+macro_rules! trees {
+    ($probabilities:expr) => {
+        own!();
 
-    fn size(&self) -> (usize, usize) {
-        (self.trees(), self.leaves())
+        fn gives_probabilities(&self) -> bool {
+            $probabilities(self)
+        }
+
+        fn size(&self) -> (usize, usize) {
+            (self.trees(), self.leaves())
+        }
+    };
+}
+
+impl Evaluator for lightgbm::Booster {
+    trees!(|booster: &Self| booster.objective().is_probability());
+}
+
+impl Evaluator for xgboost::Booster {
+    trees!(Self::is_probability);
+
+    fn is_single(&self) -> bool {
+        true
     }
 }
 
-impl Evaluator for Linear {
-    fn outputs(&self) -> usize {
-        self.outputs()
-    }
+impl Evaluator for catboost::Booster {
+    trees!(Self::is_probability);
+}
 
-    fn evaluate(&self, rows: Rows<'_>, out: &mut Vec<f64>) {
-        self.evaluate(rows, out);
-    }
+impl Evaluator for Forest {
+    trees!(Self::is_probability);
+}
+
+impl Evaluator for Linear {
+    own!();
 
     fn gives_probabilities(&self) -> bool {
         self.link().is_probability()
@@ -79,16 +103,10 @@ impl Evaluator for Linear {
 }
 
 impl Evaluator for Mlp {
-    fn outputs(&self) -> usize {
-        self.outputs()
-    }
-
-    fn evaluate(&self, rows: Rows<'_>, out: &mut Vec<f64>) {
-        self.evaluate(rows, out);
-    }
+    own!();
 
     fn gives_probabilities(&self) -> bool {
-        self.gives_probabilities()
+        Self::gives_probabilities(self)
     }
 
     fn is_single(&self) -> bool {
@@ -97,63 +115,5 @@ impl Evaluator for Mlp {
 
     fn tolerance(&self) -> f64 {
         NETWORK_TOLERANCE
-    }
-}
-
-impl Evaluator for xgboost::Booster {
-    fn outputs(&self) -> usize {
-        self.outputs()
-    }
-
-    fn evaluate(&self, rows: Rows<'_>, out: &mut Vec<f64>) {
-        self.evaluate(rows, out);
-    }
-
-    fn gives_probabilities(&self) -> bool {
-        self.is_probability()
-    }
-
-    fn is_single(&self) -> bool {
-        true
-    }
-
-    fn size(&self) -> (usize, usize) {
-        (self.trees(), self.leaves())
-    }
-}
-
-impl Evaluator for catboost::Booster {
-    fn outputs(&self) -> usize {
-        self.outputs()
-    }
-
-    fn evaluate(&self, rows: Rows<'_>, out: &mut Vec<f64>) {
-        self.evaluate(rows, out);
-    }
-
-    fn gives_probabilities(&self) -> bool {
-        self.is_probability()
-    }
-
-    fn size(&self) -> (usize, usize) {
-        (self.trees(), self.leaves())
-    }
-}
-
-impl Evaluator for lightgbm::Booster {
-    fn outputs(&self) -> usize {
-        self.outputs()
-    }
-
-    fn evaluate(&self, rows: Rows<'_>, out: &mut Vec<f64>) {
-        self.evaluate(rows, out);
-    }
-
-    fn gives_probabilities(&self) -> bool {
-        self.objective().is_probability()
-    }
-
-    fn size(&self) -> (usize, usize) {
-        (self.trees(), self.leaves())
     }
 }
