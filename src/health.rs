@@ -4,9 +4,14 @@
 //! Semantics: `reliability.md` section 5. `""` equals `readiness`. `liveness` depends on nothing but this process. A name
 //! that was never known is NOT_FOUND for Check and SERVICE_UNKNOWN for Watch, which stays open and tells when it appears.
 
-use std::{collections::BTreeMap, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 use tonic_health::pb::{
@@ -15,12 +20,17 @@ use tonic_health::pb::{
     health_server::{Health, HealthServer},
 };
 
-use crate::shutdown::{Phase, Phases};
+use crate::{
+    edge::{Client, Peer},
+    shutdown::{Phase, Phases},
+};
 
 /// Names of the whole process, all of them readiness.
 const READINESS: [&str; 2] = ["", "readiness"];
 /// Streams of Watch at the same time.
 const MAX_WATCHES: usize = 1000;
+/// Of one client.
+const MAX_CLIENT_WATCHES: usize = 100;
 /// Bytes of a service name.
 const MAX_NAME: usize = 256;
 /// A flapping service is told at most so often.
@@ -80,7 +90,7 @@ impl Registry {
 
     /// The gRPC service.
     pub fn service(&self) -> HealthServer<Service> {
-        HealthServer::new(Service { registry: self.clone(), watches: Arc::new(Semaphore::new(MAX_WATCHES)) })
+        HealthServer::new(Service { registry: self.clone(), watches: Arc::default() })
     }
 }
 
@@ -88,7 +98,48 @@ impl Registry {
 #[derive(Debug)]
 pub struct Service {
     registry: Registry,
-    watches: Arc<Semaphore>,
+    watches: Arc<Watches>,
+}
+
+/// Open streams of Watch, by client; whoever comes over the admin port is nobody.
+#[derive(Debug, Default)]
+struct Watches(Mutex<HashMap<Option<Client>, usize>>);
+
+/// The place of one stream; dropping it frees it.
+struct Watching {
+    watches: Arc<Watches>,
+    client: Option<Client>,
+}
+
+impl Watches {
+    fn begin(self: &Arc<Self>, client: Option<Client>) -> Result<Watching, Status> {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = |limit: usize, whose: &str| {
+            Err(Status::resource_exhausted(format!("too many watches{whose}: limit {limit}")))
+        };
+        if open.values().sum::<usize>() >= MAX_WATCHES {
+            return full(MAX_WATCHES, "");
+        }
+        let own = open.entry(client.clone()).or_default();
+        if *own >= MAX_CLIENT_WATCHES {
+            return full(MAX_CLIENT_WATCHES, " of one client");
+        }
+        *own += 1;
+        drop(open);
+        Ok(Watching { watches: self.clone(), client })
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let mut open = self.watches.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = open.get_mut(&self.client) {
+            *own -= 1;
+            if *own == 0 {
+                open.remove(&self.client);
+            }
+        }
+    }
 }
 
 fn checked(request: Request<HealthCheckRequest>) -> Result<String, Status> {
@@ -122,16 +173,13 @@ impl Health for Service {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
 
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let client = request.extensions().get::<Peer>().map(Client::from);
         let name = checked(request)?;
-        let permit = self
-            .watches
-            .clone()
-            .try_acquire_owned()
-            .map_err(|_| Status::resource_exhausted(format!("too many watches: limit {MAX_WATCHES}")))?;
+        let watching = self.watches.begin(client)?;
         let (send, receive) = mpsc::channel(1);
         let registry = self.registry.clone();
         tokio::spawn(async move {
-            let _permit = permit;
+            let _watching = watching;
             let mut states = registry.states.subscribe();
             let mut told = None;
             loop {

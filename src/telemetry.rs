@@ -36,13 +36,18 @@ pub fn filter(text: &str) -> Result<EnvFilter, String> {
         .map_err(|error| format!("expected a log filter such as info,server=debug, got {text:?}: {error}"))
 }
 
-/// Logs to standard error from now on. Only `main` calls this, once.
+/// Logs to standard error from now on, panics included. Only `main` calls this, once.
 pub fn log(filter: EnvFilter, format: LogFormat) {
     let json =
         (format == LogFormat::Json).then(|| fmt::layer().json().flatten_event(true).with_writer(std::io::stderr));
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     let text = (format == LogFormat::Text).then(|| fmt::layer().with_ansi(terminal).with_writer(std::io::stderr));
     tracing_subscriber::registry().with(filter).with(json).with(text).init();
+    std::panic::set_hook(Box::new(|panic| {
+        let message = panic.payload_as_str().unwrap_or("no message");
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(message, place, thread = std::thread::current().name(), "a bug: panicked");
+    }));
 }
 
 /// Upper bounds of a latency histogram, in seconds: 10 µs to 10 s.

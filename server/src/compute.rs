@@ -1,18 +1,44 @@
 //! Threads for what would hold up a connection's worker: evaluations of more than about 100 µs.
 
-use std::{io, panic, thread};
+use std::{
+    io, panic,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use tokio::sync::oneshot;
 use tonic::Status;
+use understudy::edge::{Instruments, Refusal, busy};
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A fixed number of threads behind one bounded queue. Refuses rather than queues without a bound.
+/// A fixed number of threads behind one queue, bounded in jobs and in the time that its last job would wait: what would
+/// wait longer is refused at once, while whoever asked can still ask somebody else.
 #[derive(Clone, Debug)]
 pub struct Compute {
     jobs: Sender<Job>,
-    capacity: usize,
+    threads: u64,
+    longest_wait: Duration,
+    /// Nanoseconds of work that no thread has begun.
+    waiting: Arc<AtomicU64>,
+    instruments: Arc<Instruments>,
+}
+
+/// The work of a job while it waits.
+struct Waiting {
+    nanos: u64,
+    waiting: Arc<AtomicU64>,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.waiting.fetch_sub(self.nanos, Ordering::Relaxed);
+    }
 }
 
 /// Tells a job whether anybody still waits for it.
@@ -31,33 +57,45 @@ impl Compute {
     ///
     /// # Errors
     /// A thread can't be started.
-    pub fn start(threads: usize, capacity: usize) -> io::Result<Self> {
+    pub fn start(
+        threads: usize,
+        capacity: usize,
+        longest_wait: Duration,
+        instruments: Arc<Instruments>,
+    ) -> io::Result<Self> {
         let (jobs, queue) = bounded::<Job>(capacity);
         for n in 0..threads {
             let queue = queue.clone();
             thread::Builder::new().name(format!("compute-{n}")).spawn(move || {
                 for job in queue {
                     // A bug in one evaluation must not cost the thread; its caller sees the closed channel.
-                    if panic::catch_unwind(panic::AssertUnwindSafe(job)).is_err() {
-                        tracing::error!("an evaluation has panicked");
-                    }
+                    drop(panic::catch_unwind(panic::AssertUnwindSafe(job)));
                 }
             })?;
         }
-        Ok(Self { jobs, capacity })
+        Ok(Self { jobs, threads: threads.max(1) as u64, longest_wait, waiting: Arc::default(), instruments })
     }
 
-    /// Runs `work` on a compute thread. It is told when its caller has gone and then returns `None`.
+    /// Runs `work`, which is expected to take `cost`, on a compute thread. It is told when its caller has gone and then
+    /// returns `None`.
     ///
     /// # Errors
-    /// RESOURCE_EXHAUSTED when the queue is full, INTERNAL when `work` panicked.
-    pub async fn run<T, W>(&self, work: W) -> Result<T, Status>
+    /// RESOURCE_EXHAUSTED when it would wait too long, INTERNAL when `work` panicked.
+    pub async fn run<T, W>(&self, cost: Duration, work: W) -> Result<T, Status>
     where
         T: Send + 'static,
         W: FnOnce(&Caller<'_, T>) -> Option<T> + Send + 'static,
     {
+        let nanos = cost.as_nanos() as u64;
+        let ahead = self.waiting.fetch_add(nanos, Ordering::Relaxed);
+        let waiting = Waiting { nanos, waiting: self.waiting.clone() };
+        let wait = Duration::from_nanos(ahead / self.threads);
+        if wait > self.longest_wait {
+            return Err(self.busy(wait));
+        }
         let (send, receive) = oneshot::channel();
         let job: Job = Box::new(move || {
+            drop(waiting);
             let caller = Caller(&send);
             if caller.has_gone() {
                 return;
@@ -69,15 +107,15 @@ impl Compute {
         });
         match self.jobs.try_send(job) {
             Ok(()) => {}
-            Err(TrySendError::Full(_)) => {
-                let mut busy =
-                    Status::resource_exhausted(format!("busy: {} evaluations are waiting already", self.capacity));
-                busy.metadata_mut().insert("grpc-retry-pushback-ms", tonic::metadata::MetadataValue::from_static("50"));
-                return Err(busy);
-            }
+            Err(TrySendError::Full(_)) => return Err(self.busy(wait)),
             Err(TrySendError::Disconnected(_)) => return Err(Status::unavailable("shutting down")),
         }
-        receive.await.map_err(|_| Status::internal("the evaluation has failed"))
+        receive.await.map_err(|_| Status::internal("internal error"))
+    }
+
+    fn busy(&self, wait: Duration) -> Status {
+        self.instruments.refused(Refusal::Work);
+        busy(&format!("evaluations wait for {wait:.1?} already"), wait)
     }
 }
 
@@ -85,24 +123,30 @@ impl Compute {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn a_panic_costs_one_call_and_no_thread() {
-        let compute = Compute::start(1, 4).expect("a thread");
-        let failed = compute.run(|_| -> Option<()> { panic!("a bug") }).await;
-        assert_eq!(failed.expect_err("panicked").code(), tonic::Code::Internal);
-        assert_eq!(compute.run(|_| Some(7)).await.expect("the thread lives"), 7);
+    const QUICK: Duration = Duration::from_millis(1);
+
+    fn compute(capacity: usize, longest_wait: Duration) -> Compute {
+        let instruments = Arc::new(Instruments::new(&metrics::NoopRecorder));
+        Compute::start(1, capacity, longest_wait, instruments).expect("a thread")
     }
 
     #[tokio::test]
-    async fn a_full_queue_refuses_at_once() {
-        let compute = Compute::start(1, 1).expect("a thread");
+    async fn a_panic_costs_one_call_and_no_thread() {
+        let compute = compute(4, Duration::MAX);
+        let failed = compute.run(QUICK, |_| -> Option<()> { panic!("a bug") }).await;
+        assert_eq!(failed.expect_err("panicked").code(), tonic::Code::Internal);
+        assert_eq!(compute.run(QUICK, |_| Some(7)).await.expect("the thread lives"), 7);
+    }
+
+    /// Fills `compute` with one job that runs and one that waits, and asks for a third.
+    async fn third(compute: Compute) {
         let (release, blocked) = std::sync::mpsc::channel::<()>();
         let (started, running) = oneshot::channel();
         let busy = tokio::spawn({
             let compute = compute.clone();
             async move {
                 compute
-                    .run(move |_| {
+                    .run(QUICK, move |_| {
                         started.send(()).ok()?;
                         blocked.recv().ok()
                     })
@@ -112,16 +156,27 @@ mod tests {
         running.await.expect("started");
         let waiting = tokio::spawn({
             let compute = compute.clone();
-            async move { compute.run(|_| Some(())).await }
+            async move { compute.run(QUICK, |_| Some(())).await }
         });
         while compute.jobs.is_empty() {
             tokio::task::yield_now().await;
         }
-        let refused = compute.run(|_| Some(())).await.expect_err("full");
+        let refused = compute.run(QUICK, |_| Some(())).await.expect_err("full");
         assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
-        assert!(refused.metadata().contains_key("grpc-retry-pushback-ms"));
+        assert_eq!(refused.metadata().get("grpc-retry-pushback-ms").map(|wait| wait.as_bytes()), Some(&b"1"[..]));
         release.send(()).expect("still blocked");
         busy.await.expect("no panic").expect("done");
         waiting.await.expect("no panic").expect("done");
+        assert_eq!(compute.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_refuses_at_once() {
+        third(compute(1, Duration::MAX)).await;
+    }
+
+    #[tokio::test]
+    async fn who_would_wait_too_long_is_refused_at_once() {
+        third(compute(100, QUICK / 2)).await;
     }
 }

@@ -5,7 +5,7 @@ use std::{num::NonZero, path::PathBuf, thread, time::Duration};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 use understudy::{
-    edge::{Address, Limits, MessageLimits},
+    edge::{Address, InFlight, Limits, MessageLimits},
     settings::Problems,
     telemetry::LogFormat,
 };
@@ -36,9 +36,33 @@ pub struct Settings {
     /// Evaluations that may wait for a compute thread; more are refused [default: 256]
     #[arg(long, env = "UNDERSTUDY_COMPUTE_QUEUE", value_name = "N")]
     pub compute_queue: Option<usize>,
+    /// How long an evaluation may have to wait for one; what would wait longer is refused [default: 25ms]
+    #[arg(long, env = "UNDERSTUDY_COMPUTE_WAIT", value_name = "DURATION")]
+    pub compute_wait: Option<String>,
     /// Connections at the same time [default: 1024]
     #[arg(long, env = "UNDERSTUDY_MAX_CONNECTIONS", value_name = "N")]
     pub max_connections: Option<usize>,
+    /// Connections at the same time from one address; the Unix socket has no address [default: 64]
+    #[arg(long, env = "UNDERSTUDY_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N")]
+    pub max_connections_per_address: Option<usize>,
+    /// After this time, give or take a tenth, a connection gets a GOAWAY; 0s: never [default: 30m]
+    #[arg(long, env = "UNDERSTUDY_MAX_CONNECTION_AGE", value_name = "DURATION")]
+    pub max_connection_age: Option<String>,
+    /// What a connection of that age may take to finish its calls [default: 60s]
+    #[arg(long, env = "UNDERSTUDY_MAX_CONNECTION_AGE_GRACE", value_name = "DURATION")]
+    pub max_connection_age_grace: Option<String>,
+    /// Calls in flight [default: 4096]
+    #[arg(long, env = "UNDERSTUDY_MAX_IN_FLIGHT", value_name = "N")]
+    pub max_in_flight: Option<usize>,
+    /// Bytes of messages in flight [default: 268435456]
+    #[arg(long, env = "UNDERSTUDY_MAX_IN_FLIGHT_BYTES", value_name = "BYTES")]
+    pub max_in_flight_bytes: Option<usize>,
+    /// Calls of one client in flight: of a certificate, a token, else an address [default: no limit]
+    #[arg(long, env = "UNDERSTUDY_MAX_IN_FLIGHT_PER_CLIENT", value_name = "N")]
+    pub max_in_flight_per_client: Option<usize>,
+    /// Calls of one client in a minute, as many of them at once as it likes [default: no limit]
+    #[arg(long, env = "UNDERSTUDY_RATE_LIMIT", value_name = "N")]
+    pub rate_limit: Option<u32>,
     /// Streams at the same time on a connection [default: 128]
     #[arg(long, env = "UNDERSTUDY_MAX_STREAMS", value_name = "N")]
     pub max_streams: Option<u32>,
@@ -117,8 +141,12 @@ pub struct Config {
     pub compute_threads: usize,
     /// Evaluations that may wait.
     pub compute_queue: usize,
+    /// How long an evaluation may have to wait.
+    pub compute_wait: Duration,
     /// Of the listener.
     pub limits: Limits,
+    /// Of all calls together.
+    pub in_flight: InFlight,
     /// Of a call.
     pub messages: MessageLimits,
     /// Rows in a request, instead of what the package says.
@@ -175,7 +203,7 @@ impl Settings {
         let mut problems = Problems::default();
         let p = &mut problems;
         let cores = thread::available_parallelism().map_or(1, NonZero::get);
-        let defaults = Limits::default();
+        let (defaults, in_flight) = (Limits::default(), InFlight::default());
         let address = |p: &mut Problems, name: &str, text: Option<String>, default: &str| {
             text.as_deref().unwrap_or(default).parse().unwrap_or_else(|error| {
                 p.add(name, error);
@@ -198,8 +226,21 @@ impl Settings {
             workers: p.number("workers", self.workers, cores, 1..=1024),
             compute_threads: p.number("compute-threads", self.compute_threads, cores, 1..=1024),
             compute_queue: p.number("compute-queue", self.compute_queue, 256, 1..=1_000_000),
+            compute_wait: p.duration("compute-wait", self.compute_wait.as_deref(), Duration::from_millis(25)),
             limits: Limits {
                 connections: p.number("max-connections", self.max_connections, defaults.connections, 1..=1_000_000),
+                connections_of_address: p.number(
+                    "max-connections-per-address",
+                    self.max_connections_per_address,
+                    defaults.connections_of_address,
+                    1..=1_000_000,
+                ),
+                age: p.duration("max-connection-age", self.max_connection_age.as_deref(), defaults.age),
+                age_grace: p.duration(
+                    "max-connection-age-grace",
+                    self.max_connection_age_grace.as_deref(),
+                    defaults.age_grace,
+                ),
                 streams: p.number("max-streams", self.max_streams, defaults.streams, 1..=100_000),
                 keepalive_interval: p.duration(
                     "keepalive-interval",
@@ -213,6 +254,16 @@ impl Settings {
                 ),
                 grace: p.duration("drain-timeout", self.drain_timeout.as_deref(), defaults.grace),
                 ..defaults
+            },
+            in_flight: InFlight {
+                calls: p.number("max-in-flight", self.max_in_flight, in_flight.calls, 1..=1_000_000),
+                bytes: p.number("max-in-flight-bytes", self.max_in_flight_bytes, in_flight.bytes, 1..=1 << 40),
+                client_calls: self
+                    .max_in_flight_per_client
+                    .map(|calls| p.number("max-in-flight-per-client", Some(calls), calls, 1..=1_000_000)),
+                client_calls_a_minute: self
+                    .rate_limit
+                    .and_then(|calls| NonZero::new(p.number("rate-limit", Some(calls), calls, 1..=u32::MAX))),
             },
             messages: MessageLimits {
                 request: p.number("max-request-bytes", self.max_request_bytes, 4 << 20, 1..=1 << 30),

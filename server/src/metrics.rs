@@ -221,6 +221,11 @@ impl Metrics {
         })
     }
 
+    /// For instruments that are not the server's own.
+    pub fn recorder(&self) -> &PrometheusRecorder {
+        &self.recorder
+    }
+
     /// For `/metrics`.
     pub fn handle(&self) -> PrometheusHandle {
         self.recorder.handle()

@@ -167,13 +167,14 @@ impl Predictor {
         let Scratch { encoded, predictions } = &mut *scratch;
         let rows = encoded.batch.rows();
         let failed = |error: model::PredictError| Status::internal(format!("evaluation failed: {error}"));
-        if served.row_cost.saturating_mul(rows as u32) <= INLINE {
+        let cost = served.row_cost.saturating_mul(rows as u32);
+        if cost <= INLINE {
             served.model.predict(&encoded.batch, predictions).map_err(failed)?;
             return Ok(scratch);
         }
         let served = served.clone();
         self.compute
-            .run(move |caller| {
+            .run(cost, move |caller| {
                 let Scratch { encoded, predictions } = &mut *scratch;
                 predictions.clear();
                 for start in (0..rows).step_by(BLOCK) {

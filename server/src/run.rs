@@ -5,7 +5,7 @@ use std::{io, path::PathBuf, sync::Arc, time::Duration};
 use tokio::task::JoinHandle;
 use understudy::{
     admin,
-    edge::{Address, Edge, Listener},
+    edge::{Address, Admission, Edge, Gate, Instruments, Listener, Setup},
     health::Registry,
     shutdown::{Phase, Phases, Shutdown},
     status::Chain,
@@ -126,19 +126,38 @@ impl Server {
             Addresses { grpc: grpc.to_string(), admin: admin.local_addr().map_err(system)?.to_string(), unix };
 
         let metrics = Arc::new(Metrics::new().map_err(system)?);
+        let instruments = Arc::new(Instruments::new(metrics.recorder()));
+        let admission = Arc::new(Admission::new(config.in_flight, instruments.clone()));
         let health = Registry::new(&OWN, &phases);
         let models = Arc::new(Models::default());
         let predictor = Arc::new(Predictor {
             models: models.clone(),
             tap: Arc::new(Tap::new(metrics.clone(), config.tap_queue, config.tap_queue_bytes)),
-            compute: Compute::start(config.compute_threads, config.compute_queue).map_err(system)?,
+            compute: Compute::start(
+                config.compute_threads,
+                config.compute_queue,
+                config.compute_wait,
+                instruments.clone(),
+            )
+            .map_err(system)?,
             messages: config.messages,
             max_rows: config.max_rows,
             ids: PredictionIds::new().map_err(system)?,
         });
-        let front = Front::new(&predictor, &metrics, &health, config.tap, &phases).map_err(system)?;
-        admin::start(admin, metrics.handle(), &health, &phases).map_err(system)?;
-        let edge = Edge::start("worker", listeners, config.workers, &config.limits, &phases, &front).map_err(system)?;
+        let gate = Gate { messages: config.messages, admission: admission.clone() };
+        let front = Front::new(&predictor, gate, &metrics, &health, config.tap, &phases).map_err(system)?;
+        let sampled = instruments.clone();
+        let sample = move || sampled.sample(&admission);
+        admin::start(admin, metrics.handle(), sample, &health, &phases).map_err(system)?;
+        let setup = Setup {
+            name: "worker",
+            workers: config.workers,
+            limits: &config.limits,
+            phases: &phases,
+            instruments: &instruments,
+        };
+        let edge = Edge::start(&setup, listeners, &front).map_err(system)?;
+        edge.pulse().watch(&health, &phases).map_err(system)?;
 
         let loading = models.clone();
         let directories = config.models.clone();

@@ -6,7 +6,7 @@ use hyper::body::Incoming;
 use tonic::service::{Routes, RoutesBuilder};
 use understudy::{
     DESCRIPTORS,
-    edge::{self, Body, Peer},
+    edge::{self, Body, Client, Gate, Peer},
     health::Registry,
     inference::grpc_inference_service_server::GrpcInferenceServiceServer,
     shutdown::Phases,
@@ -34,6 +34,7 @@ pub struct Front(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     predictor: Arc<Predictor>,
+    gate: Gate,
     metrics: Arc<Metrics>,
     routes: Routes,
 }
@@ -45,6 +46,7 @@ impl Front {
     /// The descriptors can't be read by reflection: the build is broken.
     pub fn new(
         predictor: &Arc<Predictor>,
+        gate: Gate,
         metrics: &Arc<Metrics>,
         health: &Registry,
         tap: TapAccess,
@@ -69,7 +71,8 @@ impl Front {
         };
         routes.add_service(reflection().build_v1()?);
         routes.add_service(reflection().build_v1alpha()?);
-        let inner = Inner { predictor: predictor.clone(), metrics: metrics.clone(), routes: routes.routes().prepare() };
+        let inner =
+            Inner { predictor: predictor.clone(), gate, metrics: metrics.clone(), routes: routes.routes().prepare() };
         Ok(Self(Arc::new(inner)))
     }
 }
@@ -77,23 +80,23 @@ impl Front {
 impl edge::Front for Front {
     async fn call(&self, request: http::Request<Incoming>, peer: Peer) -> http::Response<Body> {
         let started = Instant::now();
-        let Inner { predictor, metrics, routes } = &*self.0;
-        let limits = predictor.messages;
+        let Inner { predictor, gate, metrics, routes } = &*self.0;
+        let client = || Client::from(&peer);
         let path = request.uri().path();
         match path {
             MODEL_INFER => {
-                let (response, code) = edge::unary(request, limits, |call| predictor.infer(call)).await;
+                let (response, code) = edge::unary(request, gate, client, |call| predictor.infer(call)).await;
                 metrics.method(MODEL_INFER).ended(code, started);
                 response
             }
             PREDICT => {
-                let (response, code) = edge::unary(request, limits, |call| predictor.predict(call)).await;
+                let (response, code) = edge::unary(request, gate, client, |call| predictor.predict(call)).await;
                 metrics.method(PREDICT).ended(code, started);
                 response
             }
             _ => {
                 let method = metrics.method(path).clone();
-                edge::routed(routes.clone(), request, peer, limits, move |code| method.ended(code, started)).await
+                edge::routed(routes.clone(), request, peer, client, gate, move |code| method.ended(code, started)).await
             }
         }
     }

@@ -5,7 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use understudy::{
     admin,
-    edge::{Address, Edge, Listener},
+    edge::{Address, Admission, Edge, Gate, InFlight, Instruments, Listener, Setup},
     health::Registry,
     shutdown::{Phase, Phases, Shutdown},
 };
@@ -17,7 +17,7 @@ use crate::{
     metrics::Metrics,
     otlp::{Histograms, Otlp},
     rehearsal::{Bounds, Rehearsal},
-    service::Front,
+    service::{Front, MESSAGES},
     verdict::judge,
 };
 
@@ -128,9 +128,17 @@ impl Sidecar {
             otlp.observe(&rehearsal);
         }
         let health = Registry::new(&OWN, &phases);
-        let front = Front::new(&rehearsal, &health, &phases).map_err(system)?;
-        admin::start(admin, metrics.handle(), &health, &phases).map_err(system)?;
-        let edge = Edge::start("shadow", vec![grpc], 1, &config.limits, &phases, &front).map_err(system)?;
+        let instruments = Arc::new(Instruments::new(metrics.recorder()));
+        let admission = Arc::new(Admission::new(InFlight::default(), instruments.clone()));
+        let gate = Gate { messages: MESSAGES, admission: admission.clone() };
+        let front = Front::new(&rehearsal, gate, &health, &phases).map_err(system)?;
+        let sampled = instruments.clone();
+        let sample = move || sampled.sample(&admission);
+        admin::start(admin, metrics.handle(), sample, &health, &phases).map_err(system)?;
+        let setup =
+            Setup { name: "shadow", workers: 1, limits: &config.limits, phases: &phases, instruments: &instruments };
+        let edge = Edge::start(&setup, vec![grpc], &front).map_err(system)?;
+        edge.pulse().watch(&health, &phases).map_err(system)?;
 
         let mut tasks = JoinSet::new();
         for _ in 0..config.concurrency {

@@ -12,7 +12,7 @@ use tonic::{
 };
 use understudy::{
     DESCRIPTORS,
-    edge::{self, Body, MessageLimits, Peer},
+    edge::{self, Body, Client, Gate, MessageLimits, Peer},
     health::Registry,
     shutdown::{Phase, Phases},
     v1::{
@@ -26,7 +26,8 @@ use crate::{rehearsal::Rehearsal, report};
 /// Between two reports of a watch, where the caller does not say.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Requests are small; reports are streams of small messages.
-const LIMITS: MessageLimits = MessageLimits { request: 1 << 20, response: 16 << 20, time: Duration::from_secs(30) };
+pub(crate) const MESSAGES: MessageLimits =
+    MessageLimits { request: 1 << 20, response: 16 << 20, time: Duration::from_secs(30) };
 /// The shortest that a caller may ask for.
 const SHORTEST: Duration = Duration::from_millis(100);
 
@@ -87,11 +88,15 @@ impl ShadowService for Service {
 
 /// What stands behind the sidecar's edge. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Front(Routes);
+pub(crate) struct Front {
+    routes: Routes,
+    gate: Gate,
+}
 
 impl Front {
     pub(crate) fn new(
         rehearsal: &Arc<Rehearsal>,
+        gate: Gate,
         health: &Registry,
         phases: &Phases,
     ) -> Result<Self, tonic_reflection::server::Error> {
@@ -109,12 +114,12 @@ impl Front {
             .add_service(ShadowServiceServer::new(service))
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?);
-        Ok(Self(routes.routes().prepare()))
+        Ok(Self { routes: routes.routes().prepare(), gate })
     }
 }
 
 impl edge::Front for Front {
     async fn call(&self, request: http::Request<Incoming>, peer: Peer) -> http::Response<Body> {
-        edge::routed(self.0.clone(), request, peer, LIMITS, |_| {}).await
+        edge::routed(self.routes.clone(), request, peer, || Client::from(&peer), &self.gate, |_| {}).await
     }
 }

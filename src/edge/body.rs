@@ -2,6 +2,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -9,6 +10,11 @@ use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body::{Frame, SizeHint};
 use tonic::{Code, Status};
+
+use super::{
+    admission::Permit,
+    meter::{Answering, State},
+};
 
 /// The body of an answer.
 #[derive(Debug)]
@@ -20,11 +26,26 @@ enum Kind {
     Unary {
         message: Option<Bytes>,
         trailers: Option<HeaderMap>,
+        /// The place of the call: kept until the message has left this process's memory.
+        permit: Option<Permit>,
     },
     Tonic {
         body: tonic::body::Body,
         ended: Ended,
     },
+}
+
+/// Bytes, and what is given back with them.
+struct Kept {
+    bytes: Bytes,
+    _answering: Answering,
+    _permit: Option<Permit>,
+}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// Tells how a call has ended: by its trailers, or by being dropped before them.
@@ -52,13 +73,25 @@ impl std::fmt::Debug for Ended {
 
 impl Body {
     /// A framed message and the trailers that follow it.
-    pub(super) fn unary(message: Bytes, trailers: HeaderMap) -> Self {
-        Self(Kind::Unary { message: Some(message), trailers: Some(trailers) })
+    pub(super) fn unary(message: Bytes, trailers: HeaderMap, permit: Permit) -> Self {
+        Self(Kind::Unary { message: Some(message), trailers: Some(trailers), permit: Some(permit) })
     }
 
     /// No body: the headers say it all.
     pub(super) fn empty() -> Self {
-        Self(Kind::Unary { message: None, trailers: None })
+        Self(Kind::Unary { message: None, trailers: None, permit: None })
+    }
+
+    /// Keeps the call's place, and tells the connection that an answer waits, until the last byte was given to the socket.
+    /// That is later than the end of this body: the library below us buffers what a reader without a window can't take.
+    pub(super) fn kept_until_sent(mut self, connection: &Arc<State>) -> Self {
+        if let Kind::Unary { message, permit, .. } = &mut self.0
+            && let Some(bytes) = message.take()
+        {
+            let kept = Kept { bytes, _answering: connection.answering(), _permit: permit.take() };
+            *message = Some(Bytes::from_owner(kept));
+        }
+        self
     }
 }
 
@@ -86,7 +119,7 @@ impl http_body::Body for Body {
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         match &mut self.get_mut().0 {
-            Kind::Unary { message, trailers } => Poll::Ready(
+            Kind::Unary { message, trailers, .. } => Poll::Ready(
                 message
                     .take()
                     .map(|message| Ok(Frame::data(message)))
@@ -106,7 +139,7 @@ impl http_body::Body for Body {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Kind::Unary { message, trailers } => message.is_none() && trailers.is_none(),
+            Kind::Unary { message, trailers, .. } => message.is_none() && trailers.is_none(),
             Kind::Tonic { body, .. } => body.is_end_stream(),
         }
     }

@@ -1,7 +1,9 @@
 //! A worker and its connections.
 
-use std::{convert::Infallible, io, pin::pin, time::Duration};
+use std::{convert::Infallible, io, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
+use http::{Response, StatusCode};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
@@ -10,36 +12,120 @@ use tokio::{
     sync::mpsc,
     task::JoinSet,
 };
+use tonic::Status;
 
-use super::{Accepted, Front, Limits, Peer, Socket, greeting::Greeted};
+use super::{
+    Body, Front, Limits, Peer,
+    accept::{Accepted, Socket},
+    instruments::{Cut, Instruments},
+    meter::{Failing, Metered, Patience},
+    unary::failure,
+};
 use crate::shutdown::{Phase, Phases};
 
-/// Serves what it receives until the accept loop has ended and the last connection is gone.
-pub(super) async fn work<F: Front>(
-    mut connections: mpsc::UnboundedReceiver<Accepted>,
-    limits: Limits,
-    phases: Phases,
-    front: F,
-) {
-    let mut serving = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = connections.recv() => match accepted {
-                Some(accepted) => {
-                    let (limits, phases, front) = (limits.clone(), phases.clone(), front.clone());
-                    serving.spawn(async move {
-                        if let Err(error) = serve(accepted, &limits, &phases, front).await {
-                            tracing::debug!(%error, "a connection could not be served");
-                        }
-                    });
-                }
-                None => break,
-            },
-            Some(ended) = serving.join_next() => note(ended),
+/// What every connection of a worker shares.
+#[derive(Clone, Debug)]
+pub(super) struct Worker<F> {
+    pub(super) limits: Limits,
+    pub(super) phases: Phases,
+    pub(super) instruments: Arc<Instruments>,
+    pub(super) front: F,
+}
+
+impl<F: Front> Worker<F> {
+    /// Serves what it receives until the accept loop has ended and the last connection is gone.
+    pub(super) async fn run(self, mut connections: mpsc::UnboundedReceiver<Accepted>) {
+        let shared = Arc::new(self);
+        let mut serving = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = connections.recv() => match accepted {
+                    Some(accepted) => {
+                        let shared = shared.clone();
+                        serving.spawn(async move {
+                            if let Err(error) = shared.serve(accepted).await {
+                                tracing::debug!(%error, "a connection could not be served");
+                            }
+                        });
+                    }
+                    None => break,
+                },
+                Some(ended) = serving.join_next() => note(ended),
+            }
+        }
+        while let Some(ended) = serving.join_next().await {
+            note(ended);
         }
     }
-    while let Some(ended) = serving.join_next().await {
-        note(ended);
+
+    async fn serve(&self, accepted: Accepted) -> io::Result<()> {
+        let Accepted { socket, peer, place } = accepted;
+        match socket {
+            Socket::Tcp(stream) => self.drive(TcpStream::from_std(stream)?, peer).await,
+            Socket::Unix(stream) => self.drive(UnixStream::from_std(stream)?, peer).await,
+        }
+        drop(place);
+        Ok(())
+    }
+
+    async fn drive<I>(&self, io: I, peer: Peer)
+    where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self { limits, phases, instruments, front } = self;
+        let (io, state) = Metered::new(io, limits.control_frames_burst, limits.control_frames_a_second);
+        let service = {
+            let (front, state, instruments) = (front.clone(), state.clone(), instruments.clone());
+            service_fn(move |request: http::Request<Incoming>| {
+                let (front, state, instruments) = (front.clone(), state.clone(), instruments.clone());
+                async move {
+                    let answered = AssertUnwindSafe(front.call(request, peer)).catch_unwind().await;
+                    let answer = answered.unwrap_or_else(|_| panicked(&instruments));
+                    Ok::<_, Infallible>(answer.map(|body| body.kept_until_sent(&state)))
+                }
+            })
+        };
+        let mut connection = pin!(builder(limits).serve_connection(TokioIo::new(io), service));
+        let patience = Patience { greeting: limits.greeting, headers: limits.headers, unread: limits.unread };
+        let mut failing = pin!(state.fails(patience));
+        let ended = tokio::select! {
+            ended = connection.as_mut() => Ok(ended),
+            failing = failing.as_mut() => return self.cut(peer, Cut::Failing(failing)),
+            () = aged(limits.age) => {
+                self.cut(peer, Cut::Age);
+                Err(limits.age_grace)
+            }
+            () = phases.reached(Phase::Closing) => Err(limits.grace),
+        };
+        let ended = match ended {
+            Ok(ended) => ended,
+            Err(grace) => {
+                connection.as_mut().graceful_shutdown();
+                let closing = async {
+                    // A process that ends does not wait for the end of an age.
+                    phases.reached(Phase::Closing).await;
+                    tokio::time::sleep(limits.grace).await;
+                };
+                tokio::select! {
+                    ended = connection => ended,
+                    failing = failing => return self.cut(peer, Cut::Failing(failing)),
+                    () = tokio::time::sleep(grace) => return self.cut(peer, Cut::Grace),
+                    () = closing => return self.cut(peer, Cut::Grace),
+                }
+            }
+        };
+        if let Err(error) = ended {
+            if state.flooded() {
+                return self.cut(peer, Cut::Failing(Failing::Flood));
+            }
+            tracing::debug!(?peer, %error, "a connection has ended with an error");
+        }
+    }
+
+    /// Whoever does this often would fill the log; the counter tells as much.
+    fn cut(&self, peer: Peer, reason: Cut) {
+        tracing::debug!(?peer, ?reason, "a connection is ended");
+        self.instruments.cut(reason);
     }
 }
 
@@ -49,51 +135,17 @@ fn note(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-async fn serve<F: Front>(accepted: Accepted, limits: &Limits, phases: &Phases, front: F) -> io::Result<()> {
-    let Accepted { socket, peer, permit } = accepted;
-    match socket {
-        Socket::Tcp(stream) => drive(TcpStream::from_std(stream)?, peer, limits, phases, front).await,
-        Socket::Unix(stream) => drive(UnixStream::from_std(stream)?, peer, limits, phases, front).await,
-    }
-    drop(permit);
-    Ok(())
+/// The hook has logged what and where; the client learns that it was not its fault, and nothing else.
+fn panicked(instruments: &Instruments) -> Response<Body> {
+    instruments.panics.increment(1);
+    failure(StatusCode::OK, &Status::internal("internal error"))
 }
 
-async fn drive<I, F>(io: I, peer: Peer, limits: &Limits, phases: &Phases, front: F)
-where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    F: Front,
-{
-    let service = service_fn(move |request: http::Request<Incoming>| {
-        let front = front.clone();
-        async move { Ok::<_, Infallible>(front.call(request, peer).await) }
-    });
-    let (io, greeting) = Greeted::new(io);
-    let mut connection = pin!(builder(limits).serve_connection(TokioIo::new(io), service));
-    let ended = tokio::select! {
-        ended = connection.as_mut() => Some(ended),
-        () = greeting.missed(limits.greeting) => {
-            tracing::debug!(?peer, "a connection without a greeting is closed");
-            return;
-        }
-        () = phases.reached(Phase::Closing) => None,
-    };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            match tokio::time::timeout(limits.grace, connection).await {
-                Ok(ended) => ended,
-                Err(_) => {
-                    tracing::warn!(?peer, grace = ?limits.grace, "a connection did not end in time and is cut off");
-                    return;
-                }
-            }
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(?peer, %error, "a connection has ended with an error");
+async fn aged(age: Duration) {
+    if age.is_zero() {
+        return std::future::pending().await;
     }
+    tokio::time::sleep(age.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
 }
 
 fn builder(limits: &Limits) -> http2::Builder<TokioExecutor> {

@@ -8,9 +8,9 @@ use hyper::body::Incoming;
 use tonic::{Code, codegen::Service as _, service::Routes};
 
 use super::{
-    Peer,
+    Client, Peer,
     body::{Body, observed},
-    unary::{MessageLimits, allowed, expired, failure, frame, receive, refuse_http},
+    unary::{Gate, allowed, expired, failure, frame, receive, refuse_http},
 };
 
 /// The methods to which a client sends more than one message; tonic reads those.
@@ -21,20 +21,24 @@ const CLIENT_STREAMING: [&str; 4] = [
     "/understudy.v1.FeedbackService/StreamFeedback",
 ];
 
+/// Probes are answered however busy we are.
+const HEALTH: &str = "/grpc.health.v1.Health/";
+
 /// Lets `routes` answer. The deadline holds until the answer begins; a stream then ends by itself or with its caller.
 /// `ended` is called once, with the code that the client sees, or CANCELLED when it sees none.
 pub async fn routed(
     mut routes: Routes,
     mut request: http::Request<Incoming>,
     peer: Peer,
-    limits: MessageLimits,
+    client: impl FnOnce() -> Client,
+    gate: &Gate,
     ended: impl FnOnce(Code) + Send + 'static,
 ) -> Response<Body> {
     if let Some(refusal) = refuse_http(&request) {
         ended(Code::Unimplemented);
         return refusal;
     }
-    let allowed = match allowed(request.headers(), limits) {
+    let allowed = match allowed(request.headers(), gate.messages) {
         Ok((_, allowed)) => allowed,
         Err((http, status)) => {
             ended(status.code());
@@ -43,12 +47,18 @@ pub async fn routed(
     };
     request.extensions_mut().insert(peer);
     let answered = async {
+        // Held until the answer begins: a stream is bounded by its connection.
+        let mut permit = if request.uri().path().starts_with(HEALTH) {
+            gate.admission.exempt()
+        } else {
+            gate.admission.admit(client)?
+        };
         if CLIENT_STREAMING.contains(&request.uri().path()) {
             let Ok(response) = routes.call(request).await;
             return Ok(response);
         }
         let (mut parts, body) = request.into_parts();
-        let message = receive(body, &parts.headers, limits.request).await?;
+        let message = receive(body, &parts.headers, gate.messages.request, &mut permit).await?;
         // Decompressed already.
         parts.headers.remove("grpc-encoding");
         let body: Full<Bytes> = frame(&message).into();

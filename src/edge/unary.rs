@@ -5,6 +5,7 @@
 use std::{
     future::Future,
     pin::pin,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -16,6 +17,7 @@ use prost::Message;
 use tonic::{Code, Status};
 
 use super::{
+    admission::{Admission, Client, Permit},
     body::Body,
     compression::{self, ACCEPTED},
     timeout,
@@ -33,6 +35,15 @@ pub struct MessageLimits {
     pub response: usize,
     /// The longest a call may take, whatever the client allows.
     pub time: Duration,
+}
+
+/// What every call must pass. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    /// Of each call.
+    pub messages: MessageLimits,
+    /// Of all calls together.
+    pub admission: Arc<Admission>,
 }
 
 /// One request whose message has arrived.
@@ -99,7 +110,12 @@ pub(super) fn too_large(what: &str, size: Option<usize>, limit: usize) -> Status
 }
 
 /// Reads the one message of `request`, lets `handle` answer it in time and frames the answer. The code is for the metrics.
-pub async fn unary<H, A>(request: http::Request<Incoming>, limits: MessageLimits, handle: H) -> (Response<Body>, Code)
+pub async fn unary<H, A>(
+    request: http::Request<Incoming>,
+    gate: &Gate,
+    client: impl FnOnce() -> Client,
+    handle: H,
+) -> (Response<Body>, Code)
 where
     H: FnOnce(Call) -> A,
     A: Future<Output = Result<Frame, Status>>,
@@ -107,21 +123,28 @@ where
     if let Some(refusal) = refuse_http(&request) {
         return (refusal, Code::Unimplemented);
     }
-    let (timeout, allowed) = match allowed(request.headers(), limits) {
+    let (timeout, allowed) = match allowed(request.headers(), gate.messages) {
         Ok(allowed) => allowed,
         Err((http, status)) => return (failure(http, &status), status.code()),
     };
     let deadline = Instant::now() + allowed;
     let answered = async {
+        let mut permit = gate.admission.admit(client)?;
         let (parts, body) = request.into_parts();
-        let message = receive(body, &parts.headers, limits.request).await?;
+        let message = receive(body, &parts.headers, gate.messages.request, &mut permit).await?;
         let arrived = Instant::now();
-        handle(Call { message, headers: parts.headers, arrived, deadline, timeout }).await
+        if arrived >= deadline {
+            return Err(expired(allowed));
+        }
+        let frame = handle(Call { message, headers: parts.headers, arrived, deadline, timeout }).await?;
+        // The request is gone, the answer is there.
+        permit.hold(frame.0.len())?;
+        Ok((frame, permit))
     };
     let answered = pin!(answered);
     // The timer is only armed when the answer is not there at once.
     match tokio::time::timeout_at(deadline.into(), answered).await {
-        Ok(Ok(frame)) => (success(frame), Code::Ok),
+        Ok(Ok((frame, permit))) => (success(frame, permit), Code::Ok),
         Ok(Err(status)) => (failure(StatusCode::OK, &status), status.code()),
         Err(_) => (failure(StatusCode::OK, &expired(allowed)), Code::DeadlineExceeded),
     }
@@ -173,8 +196,13 @@ pub(super) fn refuse_http(request: &http::Request<Incoming>) -> Option<Response<
     }
 }
 
-/// Reads exactly one message.
-pub(super) async fn receive(mut body: Incoming, headers: &HeaderMap, limit: usize) -> Result<Bytes, Status> {
+/// Reads exactly one message, for which `permit` has room.
+pub(super) async fn receive(
+    mut body: Incoming,
+    headers: &HeaderMap,
+    limit: usize,
+    permit: &mut Permit,
+) -> Result<Bytes, Status> {
     let mut chunks = Chunks::default();
     let mut header: Option<(u8, usize)> = None;
     while let Some(frame) = body.frame().await {
@@ -191,6 +219,7 @@ pub(super) async fn receive(mut body: Incoming, headers: &HeaderMap, limit: usiz
             if length > limit {
                 return Err(too_large("request message", Some(length), limit));
             }
+            permit.hold(length)?;
             header = Some((flag, length));
         }
         if header.is_some_and(|(_, length)| chunks.len() > length) {
@@ -214,7 +243,13 @@ pub(super) async fn receive(mut body: Incoming, headers: &HeaderMap, limit: usiz
         None | Some(b"identity") => {
             Err(Status::internal("message is marked as compressed, but grpc-encoding is not set"))
         }
-        Some(encoding) => compression::decompress(&String::from_utf8_lossy(encoding), &message, limit),
+        Some(encoding) => {
+            // What it will be is not known before, only what it may be.
+            permit.hold(length + limit)?;
+            let message = compression::decompress(&String::from_utf8_lossy(encoding), &message, limit)?;
+            permit.hold(message.len())?;
+            Ok(message)
+        }
     }
 }
 
@@ -257,10 +292,10 @@ impl Chunks {
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
-fn success(frame: Frame) -> Response<Body> {
+fn success(frame: Frame, permit: Permit) -> Response<Body> {
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert(STATUS, HeaderValue::from_static("0"));
-    let mut response = Response::new(Body::unary(frame.0, trailers));
+    let mut response = Response::new(Body::unary(frame.0, trailers, permit));
     response.headers_mut().insert(CONTENT_TYPE, GRPC);
     response
 }

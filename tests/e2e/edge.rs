@@ -14,6 +14,8 @@ use support::{
     within,
 };
 
+mod limits;
+
 /// RFC 9113, section 7.
 const PROTOCOL_ERROR: u32 = 1;
 const REFUSED_STREAM: u32 = 7;

@@ -90,21 +90,32 @@ async fn a_watch_tells_every_change_once_and_an_unknown_name_is_no_error() {
 #[tokio::test]
 async fn watches_are_bounded() {
     let primary = Primary::start().await;
+    let from = async |n: u8| {
+        let endpoint = endpoint(&primary.url()).local_address(Some([127, 0, 0, n].into()));
+        HealthClient::new(endpoint.connect().await.unwrap())
+    };
     let mut open = Vec::new();
-    // 128 streams on a connection, 1,000 watches in all.
-    for connection in 0..8 {
-        let client = HealthClient::new(endpoint(&primary.url()).connect().await.unwrap());
-        for _ in 0..if connection == 7 { 104 } else { 128 } {
+    // 100 of a client, 1,000 in all.
+    for n in 1..=10 {
+        let mut client = from(n).await;
+        for _ in 0..100 {
             let mut stream = watch(&client, "").await;
             assert_eq!(next(&mut stream).await, Ok(Serving));
             open.push(stream);
         }
+        let refused = client.watch(HealthCheckRequest::default()).await.unwrap_err();
+        let whose = if n < 10 { " of one client: limit 100" } else { ": limit 1000" };
+        assert_eq!(
+            (refused.code(), refused.message()),
+            (Code::ResourceExhausted, &*format!("too many watches{whose}"))
+        );
     }
-    let refused = primary.health().watch(HealthCheckRequest::default()).await.unwrap_err();
+    let mut eleventh = from(11).await;
+    let refused = eleventh.watch(HealthCheckRequest::default()).await.unwrap_err();
     assert_eq!((open.len(), refused.code()), (1_000, Code::ResourceExhausted), "{refused:?}");
     // A place is free again as soon as somebody has gone.
     open.pop();
-    until(SOON, "a place is free", async || primary.health().watch(HealthCheckRequest::default()).await.is_ok()).await;
+    until(SOON, "a place is free", async || eleventh.watch(HealthCheckRequest::default()).await.is_ok()).await;
 }
 
 /// So many models that loading them takes a while.

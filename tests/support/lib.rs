@@ -32,7 +32,7 @@ pub mod stub;
 pub mod tensors;
 pub mod wire;
 
-pub use primary::Primary;
+pub use primary::{Primary, endpoint};
 pub use rehearsal::Rehearsal;
 
 /// For whatever should be quick: a busy machine with two cores may still take a while.

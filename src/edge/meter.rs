@@ -1,0 +1,377 @@
+//! What a peer sends, frame by frame, and what it never finishes. HTTP/2 lets a client send frames that cost us work and
+//! itself nothing, and no library below us counts PING, SETTINGS, PRIORITY or WINDOW_UPDATE; neither does any hang up on a
+//! socket on which the greeting never arrives, a header block that never ends or an answer that is never read.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes of the preface of a client.
+const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
+/// Bytes of the head of a frame.
+const HEAD: usize = 9;
+/// Frames of RFC 9113, section 6.
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const CONTINUATION: u8 = 9;
+const END_HEADERS: u8 = 4;
+/// What a request may bring along: BDP probes, window updates for its answer, its cancellation.
+const FRAMES_A_REQUEST: u32 = 10;
+/// What we sent allows for so many bytes a frame: a reader of a long stream grants window as it reads.
+const SENT_BYTES_A_FRAME: u32 = 256;
+
+/// Why a connection was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failing {
+    /// No complete greeting in time.
+    Greeting,
+    /// A header block was begun and not ended in time.
+    Headers,
+    /// More control frames than any use of the protocol needs.
+    Flood,
+    /// Answers were ready and none was taken in time.
+    Unread,
+}
+
+/// What the two sides of a connection, its socket and its driver, know about it.
+#[derive(Debug)]
+pub(super) struct State {
+    began: Instant,
+    greeted: AtomicBool,
+    flooded: AtomicBool,
+    /// Milliseconds from `began`, plus 1, to the beginning of a header block that has not ended; 0 without one.
+    block: AtomicU64,
+    answers: AtomicUsize,
+    taken: AtomicUsize,
+}
+
+/// How long a peer may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    pub(super) greeting: Duration,
+    pub(super) headers: Duration,
+    pub(super) unread: Duration,
+}
+
+impl State {
+    fn new() -> Self {
+        Self {
+            began: Instant::now(),
+            greeted: AtomicBool::new(false),
+            flooded: AtomicBool::new(false),
+            block: AtomicU64::new(0),
+            answers: AtomicUsize::new(0),
+            taken: AtomicUsize::new(0),
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64 + 1
+    }
+
+    /// An answer waits to be read, until the result is dropped.
+    pub(super) fn answering(self: &Arc<Self>) -> Answering {
+        self.answers.fetch_add(1, Ordering::Relaxed);
+        Answering(self.clone())
+    }
+
+    pub(super) fn flooded(&self) -> bool {
+        self.flooded.load(Ordering::Relaxed)
+    }
+
+    /// Completes when the peer is to be given up.
+    pub(super) async fn fails(&self, patience: Patience) -> Failing {
+        const LOOK: Duration = Duration::from_secs(1);
+        let mut taken = 0;
+        let mut unread = Duration::ZERO;
+        // The greeting is the first thing to be late for, and by much the shortest where it is configured to be.
+        let mut next = LOOK.min(patience.greeting);
+        loop {
+            tokio::time::sleep(next).await;
+            if !self.greeted.load(Ordering::Relaxed) && self.began.elapsed() >= patience.greeting {
+                return Failing::Greeting;
+            }
+            let block = self.block.load(Ordering::Relaxed);
+            if block > 0 && Duration::from_millis(self.now() - block) >= patience.headers {
+                return Failing::Headers;
+            }
+            let now_taken = self.taken.load(Ordering::Relaxed);
+            unread = if self.answers.load(Ordering::Relaxed) == 0 || now_taken != taken {
+                Duration::ZERO
+            } else {
+                unread + next
+            };
+            taken = now_taken;
+            if unread >= patience.unread {
+                return Failing::Unread;
+            }
+            next = LOOK;
+        }
+    }
+}
+
+/// An answer that is ready and not yet handed to the socket.
+#[derive(Debug)]
+pub(super) struct Answering(Arc<State>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.answers.fetch_sub(1, Ordering::Relaxed);
+        self.0.taken.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A socket whose frames are counted.
+#[derive(Debug)]
+pub(super) struct Metered<I> {
+    io: I,
+    frames: Frames,
+    state: Arc<State>,
+}
+
+impl<I> Metered<I> {
+    /// `burst` control frames at once, `rate` a second after that.
+    pub(super) fn new(io: I, burst: u32, rate: u32) -> (Self, Arc<State>) {
+        let state = Arc::new(State::new());
+        (Self { io, frames: Frames::new(burst, rate), state: state.clone() }, state)
+    }
+
+    fn received(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let within = self.frames.read(bytes);
+        if self.frames.greeted && !self.state.greeted.load(Ordering::Relaxed) {
+            self.state.greeted.store(true, Ordering::Relaxed);
+        }
+        let pending = self.frames.is_within_headers();
+        if pending != (self.state.block.load(Ordering::Relaxed) > 0) {
+            self.state.block.store(if pending { self.state.now() } else { 0 }, Ordering::Relaxed);
+        }
+        if !within && !self.frames.bucket.refill() {
+            self.state.flooded.store(true, Ordering::Relaxed);
+            return Err(io::Error::other("more control frames than requests and answers account for"));
+        }
+        Ok(())
+    }
+}
+
+/// Follows the frames of one direction through reads that end anywhere.
+#[derive(Debug)]
+struct Frames {
+    /// Bytes to pass over: of the preface or of a payload.
+    skip: usize,
+    head: [u8; HEAD],
+    /// Bytes of `head` that are there.
+    have: usize,
+    /// The kind of the frame whose payload is passed over.
+    kind: u8,
+    /// Within a header block: its last frame is still to come.
+    open_block: bool,
+    /// The preface and the first SETTINGS are complete.
+    greeted: bool,
+    bucket: Bucket,
+}
+
+impl Frames {
+    fn new(burst: u32, rate: u32) -> Self {
+        Self {
+            skip: PREFACE,
+            head: [0; HEAD],
+            have: 0,
+            kind: DATA,
+            open_block: false,
+            greeted: false,
+            bucket: Bucket { tokens: burst, burst, rate, refilled: Instant::now() },
+        }
+    }
+
+    fn is_within_headers(&self) -> bool {
+        self.open_block || self.skip > 0 && matches!(self.kind, HEADERS | CONTINUATION)
+    }
+
+    /// False when the bucket ran out on the way.
+    fn read(&mut self, mut bytes: &[u8]) -> bool {
+        let mut within = true;
+        loop {
+            let passed = self.skip.min(bytes.len());
+            self.skip -= passed;
+            bytes = &bytes[passed..];
+            if self.skip > 0 {
+                return within;
+            }
+            self.greeted |= self.kind == SETTINGS;
+            let taken = (HEAD - self.have).min(bytes.len());
+            self.head[self.have..][..taken].copy_from_slice(&bytes[..taken]);
+            self.have += taken;
+            bytes = &bytes[taken..];
+            if self.have < HEAD {
+                return within;
+            }
+            self.have = 0;
+            within &= self.begin();
+        }
+    }
+
+    fn begin(&mut self) -> bool {
+        let [a, b, c, kind, flags, ..] = self.head;
+        self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
+        self.kind = kind;
+        match kind {
+            DATA => return true,
+            HEADERS => {
+                self.bucket.add(FRAMES_A_REQUEST);
+                self.open_block = flags & END_HEADERS == 0;
+                return true;
+            }
+            CONTINUATION => self.open_block &= flags & END_HEADERS == 0,
+            _ => {}
+        }
+        self.bucket.take()
+    }
+}
+
+/// Tokens that are refilled only when they have run out, so that the clock is read by nobody else.
+#[derive(Debug)]
+struct Bucket {
+    tokens: u32,
+    burst: u32,
+    /// A second.
+    rate: u32,
+    refilled: Instant,
+}
+
+impl Bucket {
+    fn add(&mut self, tokens: u32) {
+        self.tokens = self.tokens.saturating_add(tokens).min(self.burst);
+    }
+
+    fn take(&mut self) -> bool {
+        let there = self.tokens > 0;
+        self.tokens = self.tokens.saturating_sub(1);
+        there
+    }
+
+    /// Adds what time has brought. False when that is nothing.
+    fn refill(&mut self) -> bool {
+        let now = Instant::now();
+        let earned = now.duration_since(self.refilled).as_secs_f64() * f64::from(self.rate);
+        self.refilled = now;
+        // A float that is too large becomes the largest number.
+        self.add(earned as u32);
+        self.tokens > 0
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Metered<I> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = to.filled().len();
+        ready!(Pin::new(&mut self.io).poll_read(context, to))?;
+        Poll::Ready(self.received(&to.filled()[before..]))
+    }
+}
+
+impl<I> Metered<I> {
+    fn sent(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = &written {
+            self.frames.bucket.add(u32::try_from(*bytes).unwrap_or(u32::MAX) / SENT_BYTES_A_FRAME);
+        }
+        written
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Metered<I> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write(context, bytes);
+        self.sent(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.io).poll_write_vectored(context, bytes);
+        self.sent(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
+        let mut frame = (payload as u32).to_be_bytes()[1..].to_vec();
+        frame.extend([kind, flags, 0, 0, 0, 1]);
+        frame.resize(HEAD + payload, 0);
+        frame
+    }
+
+    fn greeting() -> Vec<u8> {
+        [vec![b'x'; PREFACE], frame(SETTINGS, 0, 6)].concat()
+    }
+
+    /// The same whichever way the bytes are cut.
+    #[test]
+    fn frames_are_followed_through_any_cut() {
+        let bytes =
+            [greeting(), frame(HEADERS, END_HEADERS, 30), frame(DATA, 1, 100), frame(6, 0, 8), frame(6, 0, 8)].concat();
+        for cut in 1..bytes.len() {
+            let mut frames = Frames::new(100, 1);
+            assert!(bytes.chunks(cut).all(|chunk| frames.read(chunk)), "{cut}");
+            assert_eq!(frames.bucket.tokens, 98, "SETTINGS is paid back by HEADERS, the PINGs are not; cut at {cut}");
+            assert!(frames.greeted && !frames.is_within_headers(), "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_greeting_ends_with_the_first_settings() {
+        let mut frames = Frames::new(10, 1);
+        let greeting = greeting();
+        assert!(frames.read(&greeting[..greeting.len() - 1]) && !frames.greeted);
+        assert!(frames.read(&greeting[greeting.len() - 1..]) && frames.greeted);
+    }
+
+    #[test]
+    fn a_header_block_is_open_until_its_last_frame() {
+        let mut frames = Frames::new(10, 1);
+        frames.read(&greeting());
+        frames.read(&frame(HEADERS, END_HEADERS, 9)[..12]);
+        assert!(frames.is_within_headers(), "its payload is not there");
+        frames.read(&[0; 6]);
+        assert!(!frames.is_within_headers());
+        frames.read(&frame(HEADERS, 0, 9));
+        assert!(frames.is_within_headers(), "CONTINUATION is to come");
+        frames.read(&frame(CONTINUATION, END_HEADERS, 9));
+        assert!(!frames.is_within_headers());
+    }
+
+    #[test]
+    fn a_flood_runs_the_bucket_out_and_requests_fill_it() {
+        let mut frames = Frames::new(10, 1);
+        frames.read(&greeting());
+        let ping = frame(6, 0, 8);
+        assert!((0..9).all(|_| frames.read(&ping)) && !frames.read(&ping), "ten with SETTINGS");
+        frames.read(&frame(HEADERS, END_HEADERS, 0));
+        assert!((0..10).all(|_| frames.read(&ping)) && !frames.read(&ping), "and ten for a request");
+    }
+}
