@@ -2,6 +2,7 @@
 //! the last one was answered. Different rows in every request, encoded before the clock starts.
 
 use std::{
+    path::PathBuf,
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
@@ -19,13 +20,16 @@ use tonic::{
     transport::Channel,
 };
 use understudy::{
-    status,
+    source, status,
     v1::{PredictRequest, Row},
 };
 
 use crate::{connect::connect, output, predict::input, words::count};
 
 const PREDICT: &str = "/understudy.v1.PredictionService/Predict";
+const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
+mod tensors;
+
 /// Before the clock starts: connections, caches, branch predictors.
 const WARM_UP: Duration = Duration::from_secs(1);
 
@@ -35,9 +39,15 @@ pub(crate) struct Arguments {
     /// HOST:PORT, http://HOST:PORT or unix:PATH
     #[arg(long, env = "UNDERSTUDY_SERVER", value_name = "ADDRESS", default_value = "http://127.0.0.1:8001")]
     server: String,
-    /// Which model; not needed when the server has one only
+    /// Which model; for `predict` not needed when the server has one only
     #[arg(long, value_name = "NAME", default_value = "")]
     model: String,
+    /// How rows travel: as named values, as a tensor for each feature, or as one matrix of numbers
+    #[arg(long, value_enum, default_value_t = Protocol::Predict)]
+    protocol: Protocol,
+    /// The model's package, for the protocols of tensors: its schema says what a feature is
+    #[arg(long, value_name = "DIR", required_if_eq_any([("protocol", "v2"), ("protocol", "v2-matrix")]))]
+    package: Option<PathBuf>,
     /// Rows in a request
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     rows: u32,
@@ -58,6 +68,16 @@ pub(crate) struct Arguments {
     input: String,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Protocol {
+    /// `understudy.v1.PredictionService/Predict`.
+    Predict,
+    /// `inference.GRPCInferenceService/ModelInfer`, a raw tensor [N] for each feature.
+    V2,
+    /// The same with one raw FP64 matrix [N,F], in which a category is its position in the schema.
+    V2Matrix,
+}
+
 /// What one lane has seen.
 #[derive(Default)]
 struct Seen {
@@ -70,7 +90,7 @@ struct Seen {
 /// The input is wrong, nobody listens, or nothing was answered.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let rows = input::read(&arguments.input)?;
-    let bodies: Arc<[bytes::Bytes]> = requests(&rows, arguments).into();
+    let bodies: Arc<[bytes::Bytes]> = requests(&rows, arguments)?.into();
     if bodies.is_empty() {
         bail!("{}: no rows", arguments.input);
     }
@@ -108,13 +128,22 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 /// Every request that will be sent, encoded.
-fn requests(rows: &[Row], arguments: &Arguments) -> Vec<bytes::Bytes> {
+///
+/// # Errors
+/// The package can't be read, or does not take the rows.
+fn requests(rows: &[Row], arguments: &Arguments) -> anyhow::Result<Vec<bytes::Bytes>> {
     let all = || rows.iter().cycle().take(rows.len().max(arguments.rows as usize));
     let rows: Vec<Row> = all().cloned().collect();
+    let model = arguments.package.as_deref().map(source::load).transpose().context("the package can't be read")?;
     rows.chunks_exact(arguments.rows as usize)
         .map(|rows| {
-            let request = PredictRequest { model: arguments.model.clone(), rows: rows.to_vec(), ..Default::default() };
-            request.encode_to_vec().into()
+            let encoded = match (arguments.protocol, &model) {
+                (Protocol::V2, Some(model)) => tensors::named(&arguments.model, rows, model).encode_to_vec(),
+                (Protocol::V2Matrix, Some(model)) => tensors::matrix(&arguments.model, rows, model)?.encode_to_vec(),
+                _ => PredictRequest { model: arguments.model.clone(), rows: rows.to_vec(), ..Default::default() }
+                    .encode_to_vec(),
+            };
+            Ok(encoded.into())
         })
         .collect()
 }
@@ -130,7 +159,11 @@ async fn measure(
         let channel = connect(&arguments.server).await?;
         for lane in 0..arguments.in_flight {
             let start = (connection * arguments.in_flight + lane) as usize * 61;
-            lanes.spawn(drive(channel.clone(), bodies.clone(), start, begin, end));
+            let path = match arguments.protocol {
+                Protocol::Predict => PREDICT,
+                Protocol::V2 | Protocol::V2Matrix => MODEL_INFER,
+            };
+            lanes.spawn(drive(channel.clone(), path, bodies.clone(), start, begin, end));
         }
     }
     tokio::time::sleep_until(begin.into()).await;
@@ -154,12 +187,13 @@ async fn measure(
 
 async fn drive(
     channel: Channel,
+    path: &'static str,
     bodies: Arc<[bytes::Bytes]>,
     start: usize,
     begin: Instant,
     end: Instant,
 ) -> anyhow::Result<Seen> {
-    let path = PathAndQuery::from_static(PREDICT);
+    let path = PathAndQuery::from_static(path);
     let mut client = Grpc::new(channel);
     let mut seen = Seen::default();
     for body in bodies.iter().cycle().skip(start % bodies.len()) {
