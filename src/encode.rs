@@ -1,32 +1,36 @@
 //! The one place where protobuf meets the model: requests become a [`Batch`] by the rules of the schema, predictions
 //! become answers. Both processes use it, because a comparison is only fair if both sides read a request the same way.
 
-use model::{Batch, Model, Policy, Predictions, Repair, RepairKind};
+use model::{Batch, Feature, Model, OnSuspicious, Policy, Predictions, Refusal, Repair, RepairKind, Suspicion, Value};
 
 pub use refusal::{Refused, RequestError, Violation};
 
-use crate::v1::{Warning, warning::Kind};
+use crate::v1::{self, Warning, warning::Kind};
 
 pub mod answer;
+mod decode;
 mod refusal;
 mod rows;
 mod scan;
 mod tensor;
 mod tensors;
 
-pub use rows::encode_rows;
-pub use scan::scan_tensors;
-pub use tensors::{datatype, encode_tensors};
+pub use decode::{decode_rows, decode_tensors};
+pub use rows::{encode_rows, policy_of_rows};
+pub use tensors::{POLICY, datatype, encode_tensors, policy_of_tensors, read_tensors};
 
 /// A request whose rows were all accepted. Reused from request to request, so that a small one allocates nothing.
 #[derive(Debug)]
 pub struct Encoded {
     /// One row for each row of the request.
     pub batch: Batch,
-    /// What was repaired, by row in increasing order; never more than [`MAX_FINDINGS`] in all.
+    /// What was repaired or is suspicious; never more than [`MAX_FINDINGS`] in all. Of rows: in increasing order; of
+    /// tensors: one tensor after another.
     pub warnings: Vec<(usize, Warning)>,
     /// Repairs by kind, the ones that found no place in `warnings` included.
     pub repairs: RepairCounts,
+    /// Suspicious values, the ones that found no place in `warnings` included.
+    pub suspicious: SuspiciousCounts,
 }
 
 /// Findings that a request can report; the rest is only counted.
@@ -47,10 +51,40 @@ pub struct RepairCounts {
     pub unknown_feature: u64,
 }
 
+/// How often a feature's value was suspicious.
+#[derive(Debug, Default)]
+pub struct SuspiciousCounts {
+    total: u64,
+    /// By feature; as long as the row once anything was suspicious.
+    by_feature: Vec<u64>,
+}
+
+impl SuspiciousCounts {
+    fn add(&mut self, feature: usize, width: usize) {
+        if self.total == 0 {
+            self.by_feature.clear();
+            self.by_feature.resize(width, 0);
+        }
+        self.total += 1;
+        self.by_feature[feature] += 1;
+    }
+
+    /// The position of each feature of which a value was suspicious, and how often.
+    pub fn features(&self) -> impl Iterator<Item = (usize, u64)> {
+        let counts: &[u64] = if self.total == 0 { &[] } else { &self.by_feature };
+        counts.iter().copied().enumerate().filter(|(_, count)| *count > 0)
+    }
+}
+
 impl Encoded {
     /// For rows of `width` features.
     pub fn new(width: usize) -> Self {
-        Self { batch: Batch::new(width), warnings: Vec::new(), repairs: RepairCounts::default() }
+        Self {
+            batch: Batch::new(width),
+            warnings: Vec::new(),
+            repairs: RepairCounts::default(),
+            suspicious: SuspiciousCounts::default(),
+        }
     }
 
     fn reset(&mut self, width: usize) {
@@ -61,6 +95,66 @@ impl Encoded {
         }
         self.warnings.clear();
         self.repairs = RepairCounts::default();
+        self.suspicious.total = 0;
+    }
+
+    /// Takes a value that was sent: `encoded` is what the schema makes of it.
+    fn place(
+        &mut self,
+        (row, f): (usize, usize),
+        feature: &Feature,
+        value: Value<'_>,
+        encoded: Result<(f64, Option<Repair>), Refusal>,
+        rules: &Rules<'_>,
+        refused: &mut Refused,
+    ) {
+        if rules.refuses_non_finite && matches!(value, Value::Float(number) if !number.is_finite()) {
+            let refusal = Refusal { expected: "a finite number".into(), got: value.to_string() };
+            return refused.value(row, feature.name(), refusal);
+        }
+        let (number, repair) = match encoded {
+            Ok(encoded) => encoded,
+            Err(refusal) => return refused.value(row, feature.name(), refusal),
+        };
+        self.batch.row_mut(row)[f] = number;
+        let moved = repair.as_ref().is_some_and(|repair| repair.kind == RepairKind::Clamped);
+        if let Some(repair) = repair {
+            self.repaired(row, feature.name(), &repair);
+        }
+        if rules.suspicion.doubts(f, number) && !moved {
+            self.doubted((row, f), feature, value, number, rules.suspicion, refused);
+        }
+    }
+
+    /// A value that was not sent.
+    fn missing(&mut self, row: usize, f: usize, feature: &Feature, refused: &mut Refused) {
+        match feature.encode_missing() {
+            Ok(number) => self.batch.row_mut(row)[f] = number,
+            Err(refusal) => refused.value(row, feature.name(), refusal),
+        }
+    }
+
+    #[cold]
+    fn doubted(
+        &mut self,
+        (row, f): (usize, usize),
+        feature: &Feature,
+        value: Value<'_>,
+        number: f64,
+        suspicion: &Suspicion,
+        refused: &mut Refused,
+    ) {
+        // What fills a gap is the package's word, not the client's.
+        let filled = matches!(value, Value::Null) || matches!(value, Value::Float(number) if number.is_nan());
+        if filled {
+            return;
+        }
+        if suspicion.action() == OnSuspicious::Refuse {
+            let refusal = Refusal { expected: suspicion.expected(f), got: value.to_string() };
+            return refused.value(row, feature.name(), refusal);
+        }
+        self.suspicious.add(f, self.batch.width());
+        self.warn(row, Kind::Suspicious, feature.name(), || suspicion.message(f, number));
     }
 
     fn repaired(&mut self, row: usize, feature: &str, repair: &Repair) {
@@ -100,23 +194,46 @@ impl Encoded {
 
 /// The rules for one request.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules {
+pub struct Rules<'a> {
     /// Rows, at most.
     pub max_rows: usize,
     /// What happens to values that could be repaired.
     pub policy: Policy,
+    /// Whether a number that is NaN or infinite is refused.
+    pub refuses_non_finite: bool,
+    /// Which numbers are suspicious, and what happens to them.
+    pub suspicion: &'a Suspicion,
 }
 
-impl Rules {
-    /// The model's own rules, made stricter by `asked`; never laxer.
-    pub fn of(model: &Model, max_rows: Option<usize>, asked: crate::v1::Policy) -> Self {
-        let own = model.schema().policy();
-        let policy = match asked {
-            crate::v1::Policy::Strict => Policy::Strict,
-            crate::v1::Policy::Sanitize if own == Policy::Autogluon => Policy::Sanitize,
-            _ => own,
+impl<'a> Rules<'a> {
+    /// The package's own.
+    pub fn of(model: &'a Model) -> Self {
+        let schema = model.schema();
+        Self {
+            max_rows: schema.limits().max_rows,
+            policy: schema.policy(),
+            refuses_non_finite: schema.refuses_non_finite(),
+            suspicion: model.suspicion(),
+        }
+    }
+
+    /// With the policy that the request asks for.
+    ///
+    /// # Errors
+    /// It is laxer than the model's: to go on without a word would be to answer another request.
+    pub fn asked(self, policy: v1::Policy) -> Result<Self, RequestError> {
+        let policy = match policy {
+            v1::Policy::Unspecified => return Ok(self),
+            v1::Policy::Strict => Policy::Strict,
+            v1::Policy::Sanitize => Policy::Sanitize,
+            v1::Policy::Autogluon => Policy::Autogluon,
         };
-        Self { max_rows: max_rows.unwrap_or(model.schema().limits().max_rows), policy }
+        if laxity(policy) > laxity(self.policy) {
+            let (asked, own) = (policy.as_str(), self.policy.as_str());
+            let text = format!("policy '{asked}' is laxer than '{own}', which is the model's: expected '{own}' or stricter");
+            return Err(RequestError::field(POLICY, text));
+        }
+        Ok(Self { policy, ..self })
     }
 
     fn check_rows(&self, rows: usize) -> Result<(), RequestError> {
@@ -127,6 +244,14 @@ impl Rules {
     }
 }
 
+fn laxity(policy: Policy) -> u8 {
+    match policy {
+        Policy::Strict => 0,
+        Policy::Sanitize => 1,
+        Policy::Autogluon => 2,
+    }
+}
+
 /// What a model said about the rows of one request, ready to be written into either kind of answer.
 #[derive(Debug)]
 pub struct Answered<'a> {
@@ -134,6 +259,6 @@ pub struct Answered<'a> {
     pub model: &'a Model,
     /// One for each row.
     pub predictions: &'a Predictions,
-    /// What was repaired, by row in increasing order.
+    /// What was repaired or is suspicious.
     pub warnings: &'a [(usize, Warning)],
 }

@@ -8,11 +8,11 @@ use std::{error::Error, fmt};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
-use crate::encode::{Refused, RequestError};
+use crate::encode::{Refused, RequestError, Violation};
 
 impl From<RequestError> for Status {
     fn from(error: RequestError) -> Self {
-        let text = error.to_string();
+        let text = cut(error.to_string());
         match &error {
             RequestError::Undecodable(source) => Self::internal(format!("{text}: {source}")),
             RequestError::UnknownModel(_) | RequestError::UnknownVersion { .. } => Self::not_found(text),
@@ -26,20 +26,41 @@ impl From<RequestError> for Status {
     }
 }
 
-/// `google.rpc.BadRequest`: `rows[3].age`, "expected a number, got text 'abc'".
+/// Bytes of the details of a status. They travel in a trailer, in base64, beside the text: some clients (Java's, Python's) take
+/// no more than 8 KiB of trailers and would otherwise report that instead.
+const DETAIL_BYTES: usize = 4096;
+/// Bytes of the text of a status, before what is not ASCII is escaped.
+const TEXT_BYTES: usize = 1024;
+
+/// `google.rpc.BadRequest`: `rows[3].age`, "expected a number, got text 'abc'"; as many of them as fit.
 fn violations(refused: &Refused) -> ErrorDetails {
-    ErrorDetails::with_bad_request(
-        refused
-            .violations
-            .iter()
-            .map(|violation| {
-                FieldViolation::new(
-                    format!("rows[{}].{}", violation.row, violation.feature),
-                    format!("expected {}, got {}", violation.expected, violation.got),
-                )
-            })
-            .collect::<Vec<_>>(),
-    )
+    // Tag and length of each field and of the violation itself.
+    const FRAME: usize = 10;
+    let mut left = DETAIL_BYTES;
+    let violations = refused.violations.iter().flat_map(|violation| match violation {
+        Violation::Value { row, feature, expected, got } => {
+            vec![FieldViolation::new(format!("rows[{row}].{feature}"), format!("expected {expected}, got {got}"))]
+        }
+        Violation::Field { fields, message } => {
+            fields.iter().map(|field| FieldViolation::new(field, cut(message.clone()))).collect()
+        }
+    });
+    let fitting = violations.take_while(|violation: &FieldViolation| {
+        let size = violation.field.len() + violation.description.len() + FRAME;
+        let fits = size <= left;
+        left = left.saturating_sub(size);
+        fits
+    });
+    ErrorDetails::with_bad_request(fitting.collect::<Vec<_>>())
+}
+
+/// The beginning of a text, if it is too long for a trailer.
+fn cut(mut text: String) -> String {
+    if text.len() > TEXT_BYTES {
+        text.truncate(text.floor_char_boundary(TEXT_BYTES));
+        text.push_str("...");
+    }
+    text
 }
 
 /// Words for the `kind` label of the error counter: whose fault it is and what was wrong.

@@ -7,6 +7,7 @@
 //! | `package` | a directory becomes bytes that are what the manifest says; [`check`] tells each step |
 //! | `schema` | what a row looks like; a typed value becomes a number of the row ([`Feature::encode`]) |
 //! | `reference` | the training data's profile |
+//! | `suspicion` | which numbers are far from it |
 //! | `columns` | what pipelines make of a row before a model reads it |
 //! | `graph` | what is computed, node by node; [`lightgbm`] and [`xgboost`] read kinds of node |
 //! | `engine` | how trees are evaluated |
@@ -40,6 +41,7 @@ mod output;
 mod package;
 mod reference;
 mod schema;
+mod suspicion;
 mod text;
 pub mod xgboost;
 
@@ -59,6 +61,7 @@ pub use schema::{
     Bounds, DEFAULT_MAX_ROWS, DEFAULT_MAX_TEXT_BYTES, Feature, Kind, Limits, Policy, Refusal, Repair, RepairKind,
     Schema, Value,
 };
+pub use suspicion::{DEFAULT_Z_SCORE, OnSuspicious, Suspicion};
 
 use graph::Graph;
 use output::Output;
@@ -72,6 +75,7 @@ pub struct Model {
     manifest: Manifest,
     schema: Schema,
     reference: Reference,
+    suspicion: Suspicion,
     graph: Graph,
     golden: Golden,
     output: Output,
@@ -125,6 +129,7 @@ impl Model {
             class_names: manifest.classes.iter().map(Scalar::to_text).collect(),
             schema_json: files.take(SCHEMA)?,
             reference_json: files.take(REFERENCE)?,
+            suspicion: Suspicion::new(&schema, &reference),
             manifest,
             schema,
             reference,
@@ -161,6 +166,11 @@ impl Model {
     /// The training data's profile.
     pub fn reference(&self) -> &Reference {
         &self.reference
+    }
+
+    /// Which numbers are suspicious by the package, and what becomes of them.
+    pub fn suspicion(&self) -> &Suspicion {
+        &self.suspicion
     }
 
     /// The bytes of `schema.json`.

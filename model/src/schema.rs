@@ -15,6 +15,8 @@ use lookup::Categories;
 pub(crate) use lookup::FastMap;
 pub(crate) use parse::first_repeated;
 
+use crate::OnSuspicious;
+
 /// Rows in a request when `schema.json` does not say: what an interactive caller sends at most.
 pub const DEFAULT_MAX_ROWS: usize = 100;
 /// Bytes of a text value when `schema.json` does not say.
@@ -26,6 +28,9 @@ pub struct Schema {
     features: Vec<Feature>,
     limits: Limits,
     policy: Policy,
+    refuses_non_finite: bool,
+    on_suspicious: OnSuspicious,
+    z_score: f64,
     by_name: FastMap<Box<str>, u32>,
 }
 
@@ -43,6 +48,21 @@ impl Schema {
     /// What becomes of a value that does not fit.
     pub fn policy(&self) -> Policy {
         self.policy
+    }
+
+    /// Whether a number that is NaN or infinite is refused, under every policy. Null stays missing.
+    pub fn refuses_non_finite(&self) -> bool {
+        self.refuses_non_finite
+    }
+
+    /// What becomes of a number that is far from the training data.
+    pub fn on_suspicious(&self) -> OnSuspicious {
+        self.on_suspicious
+    }
+
+    /// How far that is, in standard deviations from the mean.
+    pub fn z_score(&self) -> f64 {
+        self.z_score
     }
 
     /// The position of a feature in the row.

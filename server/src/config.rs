@@ -3,6 +3,7 @@
 use std::{num::NonZero, path::PathBuf, thread, time::Duration};
 
 use clap::Args;
+use model::OnSuspicious;
 use serde::{Deserialize, Serialize};
 use understudy::{
     edge::{Address, InFlight, Limits, MessageLimits},
@@ -66,7 +67,7 @@ pub struct Settings {
     /// Streams at the same time on a connection [default: 128]
     #[arg(long, env = "UNDERSTUDY_MAX_STREAMS", value_name = "N")]
     pub max_streams: Option<u32>,
-    /// Bytes of a request message [default: 4194304]
+    /// Bytes of a request message [default: 1048576]
     #[arg(long, env = "UNDERSTUDY_MAX_REQUEST_BYTES", value_name = "BYTES")]
     pub max_request_bytes: Option<usize>,
     /// Bytes of an answer [default: 16777216]
@@ -75,6 +76,15 @@ pub struct Settings {
     /// Rows in a request, instead of what the package says
     #[arg(long, env = "UNDERSTUDY_MAX_ROWS", value_name = "N")]
     pub max_rows: Option<usize>,
+    /// Refuse numbers that are NaN or infinite, whatever the package says; null stays missing
+    #[arg(long, env = "UNDERSTUDY_REJECT_NON_FINITE", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub reject_non_finite: Option<bool>,
+    /// What becomes of numbers far from the training data: "ignore", "flag" or "refuse"; only stricter than the package
+    #[arg(long, env = "UNDERSTUDY_SUSPICIOUS", value_name = "ACTION")]
+    pub suspicious: Option<String>,
+    /// How far that is, in standard deviations from the mean; only stricter than the package, which says 5 by default
+    #[arg(long, env = "UNDERSTUDY_SUSPICIOUS_Z_SCORE", value_name = "NUMBER")]
+    pub suspicious_z_score: Option<f64>,
     /// The longest a request may take, whatever the client allows [default: 30s]
     #[arg(long, env = "UNDERSTUDY_REQUEST_TIMEOUT", value_name = "DURATION")]
     pub request_timeout: Option<String>,
@@ -149,8 +159,8 @@ pub struct Config {
     pub in_flight: InFlight,
     /// Of a call.
     pub messages: MessageLimits,
-    /// Rows in a request, instead of what the package says.
-    pub max_rows: Option<usize>,
+    /// Of every request, beside what its model's package says.
+    pub contract: Contract,
     /// Between NOT_SERVING and the end of accepting.
     pub drain_delay: Duration,
     /// Between two runs of the golden rows.
@@ -167,6 +177,19 @@ pub struct Config {
     pub log: String,
     /// How.
     pub log_format: LogFormat,
+}
+
+/// What an operator says on top of the packages: more rows, and else only stricter.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Contract {
+    /// Rows in a request, instead of what the package says.
+    pub max_rows: Option<usize>,
+    /// Whether numbers that are NaN or infinite are refused.
+    pub reject_non_finite: bool,
+    /// What becomes of suspicious numbers.
+    pub suspicious: Option<OnSuspicious>,
+    /// From how many standard deviations on they are.
+    pub suspicious_z_score: Option<f64>,
 }
 
 /// The Unix socket.
@@ -266,11 +289,30 @@ impl Settings {
                     .and_then(|calls| NonZero::new(p.number("rate-limit", Some(calls), calls, 1..=u32::MAX))),
             },
             messages: MessageLimits {
-                request: p.number("max-request-bytes", self.max_request_bytes, 4 << 20, 1..=1 << 30),
+                request: p.number("max-request-bytes", self.max_request_bytes, 1 << 20, 1..=1 << 30),
                 response: p.number("max-response-bytes", self.max_response_bytes, 16 << 20, 1..=1 << 30),
                 time: p.duration("request-timeout", self.request_timeout.as_deref(), Duration::from_secs(30)),
             },
-            max_rows: self.max_rows.map(|rows| p.number("max-rows", Some(rows), rows, 1..=10_000_000)),
+            contract: Contract {
+                max_rows: self.max_rows.map(|rows| p.number("max-rows", Some(rows), rows, 1..=10_000_000)),
+                reject_non_finite: self.reject_non_finite.unwrap_or(false),
+                suspicious: match self.suspicious.as_deref() {
+                    None => None,
+                    Some("ignore") => Some(OnSuspicious::Ignore),
+                    Some("flag") => Some(OnSuspicious::Flag),
+                    Some("refuse") => Some(OnSuspicious::Refuse),
+                    Some(other) => {
+                        p.add("suspicious", format_args!("expected ignore, flag or refuse, got {other:?}"));
+                        None
+                    }
+                },
+                suspicious_z_score: self.suspicious_z_score.inspect(|z_score| {
+                    // NaN is no number greater than 0, either.
+                    if !(*z_score > 0.0) {
+                        p.add("suspicious-z-score", format_args!("expected a number greater than 0, got {z_score}"));
+                    }
+                }),
+            },
             drain_delay: p.duration("drain-delay", self.drain_delay.as_deref(), Duration::from_secs(5)),
             self_test_interval: p.duration(
                 "self-test-interval",

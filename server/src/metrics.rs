@@ -15,7 +15,11 @@ use metrics_exporter_prometheus::{PrometheusHandle, PrometheusRecorder};
 use model::{Model, Predictions, Task};
 use prost::Message as _;
 use tonic::Code;
-use understudy::{DESCRIPTORS, encode::RepairCounts, status, telemetry};
+use understudy::{
+    DESCRIPTORS,
+    encode::{Encoded, RepairCounts},
+    status, telemetry,
+};
 
 const REQUESTS: &str = "understudy_requests_total";
 const LATENCY: &str = "understudy_request_duration_seconds";
@@ -24,6 +28,7 @@ const PREDICTIONS: &str = "understudy_predictions_total";
 const CONFIDENCE: &str = "understudy_prediction_confidence";
 const ROWS: &str = "understudy_request_rows";
 const REPAIRS: &str = "understudy_repaired_values_total";
+const SUSPICIOUS: &str = "understudy_suspicious_values_total";
 const READY: &str = "understudy_model_ready";
 const SELF_TESTS: &str = "understudy_self_tests_total";
 const SUBSCRIBERS: &str = "understudy_tap_subscribers";
@@ -102,23 +107,34 @@ impl MethodMetrics {
 }
 
 /// One version of a model.
-#[derive(Debug)]
 pub struct ModelMetrics {
+    name: String,
+    version: String,
+    recorder: Arc<PrometheusRecorder>,
     /// By class; one entry for tasks without classes.
     predictions: Vec<Counter>,
     confidence: Histogram,
     rows: Histogram,
     repairs: [Counter; 5],
+    /// By feature. A series appears with its first event: most features never are suspicious.
+    suspicious: Vec<OnceLock<Counter>>,
     ready: Gauge,
     self_tests: [Counter; 2],
 }
 
+impl fmt::Debug for ModelMetrics {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, version, .. } = self;
+        out.debug_struct("ModelMetrics").field("name", name).field("version", version).finish_non_exhaustive()
+    }
+}
+
 impl ModelMetrics {
-    /// One request was answered.
-    pub fn answered(&self, task: Task, predictions: &Predictions, repairs: &RepairCounts) {
+    /// One request to `model` was answered.
+    pub fn answered(&self, model: &Model, predictions: &Predictions, encoded: &Encoded) {
         let rows = predictions.rows();
         self.rows.record(rows as f64);
-        match task {
+        match model.task() {
             Task::Binary | Task::Multiclass => {
                 for (row, label) in predictions.labels.iter().enumerate() {
                     let label = *label as usize;
@@ -128,13 +144,26 @@ impl ModelMetrics {
             }
             Task::Regression | Task::Quantile => self.predictions[0].increment(rows as u64),
         }
-        if *repairs != RepairCounts::default() {
-            let RepairCounts { clamped, truncated, coerced, unknown_category, unknown_feature } = *repairs;
+        if encoded.repairs != RepairCounts::default() {
+            let RepairCounts { clamped, truncated, coerced, unknown_category, unknown_feature } = encoded.repairs;
             let counts = [clamped, truncated, coerced, unknown_category, unknown_feature];
             for (counter, count) in self.repairs.iter().zip(counts) {
                 counter.increment(count);
             }
         }
+        for (f, count) in encoded.suspicious.features() {
+            if let (Some(counter), Some(feature)) = (self.suspicious.get(f), model.schema().features().get(f)) {
+                counter.get_or_init(|| self.register(feature.name())).increment(count);
+            }
+        }
+    }
+
+    fn register(&self, feature: &str) -> Counter {
+        let (name, version) = (self.name.clone(), self.version.clone());
+        metrics::with_local_recorder(
+            &*self.recorder,
+            || counter!(SUSPICIOUS, "model" => name, "version" => version, "feature" => feature.to_owned()),
+        )
     }
 
     /// The golden rows were predicted.
@@ -202,8 +231,12 @@ impl Metrics {
                 confidence: histogram!(CONFIDENCE, "model" => name.clone(), "version" => version.clone()),
                 rows: histogram!(ROWS, "model" => name.clone(), "version" => version.clone()),
                 repairs: ["clamped", "truncated", "coerced", "unknown_category", "unknown_feature"].map(repaired),
+                suspicious: model.schema().features().iter().map(|_| OnceLock::new()).collect(),
                 ready: gauge!(READY, "model" => name.clone(), "version" => version.clone()),
                 self_tests: ["failed", "passed"].map(tested),
+                recorder: self.recorder.clone(),
+                name: name.clone(),
+                version: version.clone(),
             }
         })
     }
@@ -259,6 +292,7 @@ fn describe() {
     describe_histogram!(CONFIDENCE, "probability of the predicted class");
     describe_histogram!(ROWS, "rows in a request");
     describe_counter!(REPAIRS, "values that the schema does not allow and that were repaired, by kind");
+    describe_counter!(SUSPICIOUS, "numbers far from the training data that were taken as they are, by feature");
     describe_gauge!(READY, "1 when the golden rows came out right the last time");
     describe_counter!(SELF_TESTS, "runs of the golden rows, by outcome");
     describe_gauge!(SUBSCRIBERS, "subscribers of the tap");

@@ -11,14 +11,17 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use model::{Batch, Model, Predictions, Profile, SelfTestError};
+use model::{Batch, Model, Predictions, Profile, SelfTestError, Suspicion};
 use understudy::{
-    encode::RequestError,
+    encode::{RequestError, Rules},
     source::{self, SourceError},
     v1,
 };
 
-use crate::metrics::{Metrics, ModelMetrics};
+use crate::{
+    config::Contract,
+    metrics::{Metrics, ModelMetrics},
+};
 
 /// The models as they are served now.
 #[derive(Debug, Default)]
@@ -36,6 +39,9 @@ pub struct Served {
     pub row_cost: Duration,
     /// Its instruments.
     pub metrics: ModelMetrics,
+    max_rows: usize,
+    refuses_non_finite: bool,
+    suspicion: Suspicion,
     ready: AtomicBool,
 }
 
@@ -66,6 +72,29 @@ pub enum ModelsError {
 }
 
 impl Served {
+    fn new(model: Model, metrics: &Metrics, contract: &Contract) -> Self {
+        let schema = model.schema();
+        Self {
+            metrics: metrics.model(&model),
+            row_cost: row_cost(&model),
+            max_rows: contract.max_rows.unwrap_or(schema.limits().max_rows),
+            refuses_non_finite: contract.reject_non_finite || schema.refuses_non_finite(),
+            suspicion: model.suspicion().stricter(contract.suspicious, contract.suspicious_z_score),
+            model,
+            ready: AtomicBool::new(false),
+        }
+    }
+
+    /// What a request to it must keep to: the package's rules and the operator's.
+    pub fn rules(&self) -> Rules<'_> {
+        Rules {
+            max_rows: self.max_rows,
+            refuses_non_finite: self.refuses_non_finite,
+            suspicion: &self.suspicion,
+            ..Rules::of(&self.model)
+        }
+    }
+
     /// Whether the golden rows came out right the last time.
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
@@ -88,18 +117,13 @@ impl Models {
     ///
     /// # Errors
     /// The first package that may not serve; then nothing is served.
-    pub fn load(&self, directories: &[PathBuf], metrics: &Metrics) -> Result<(), ModelsError> {
+    pub fn load(&self, directories: &[PathBuf], metrics: &Metrics, contract: &Contract) -> Result<(), ModelsError> {
         let mut catalog = Catalog::new();
         for path in directories.iter().map(|directory| source::packages(directory)) {
             for path in path? {
                 let started = Instant::now();
                 let model = source::load(&path)?;
-                let served = Served {
-                    metrics: metrics.model(&model),
-                    row_cost: row_cost(&model),
-                    model,
-                    ready: AtomicBool::new(false),
-                };
+                let served = Served::new(model, metrics, contract);
                 let rows = served.self_test().map_err(|source| ModelsError::SelfTest { path: path.clone(), source })?;
                 let model = &served.model;
                 tracing::info!(
@@ -153,6 +177,11 @@ impl Models {
             _ => versions.get(&parse(version)?).cloned(),
         };
         found.ok_or_else(|| RequestError::UnknownVersion { model: shown(name), version: version.into() })
+    }
+
+    /// Rows that any of them takes at once: what is more need not even be decoded.
+    pub fn most_rows(&self) -> usize {
+        self.0.load().values().flat_map(BTreeMap::values).map(|served| served.max_rows).max().unwrap_or(usize::MAX)
     }
 
     /// Every version of every model, in order of name and version.

@@ -7,13 +7,14 @@ use std::{
 };
 
 use model::Predictions;
-use prost::Message;
 use tonic::{Code, Status};
 use understudy::{
     edge::{Call, Frame, MessageLimits},
-    encode::{Answered, Encoded, RequestError, Rules, answer, encode_rows, encode_tensors, scan_tensors},
-    inference::ModelInferRequest,
-    v1::{Exchange, Method, Policy, PredictRequest},
+    encode::{
+        Answered, Encoded, RequestError, answer, decode_rows, decode_tensors, encode_rows, policy_of_rows,
+        policy_of_tensors, read_tensors,
+    },
+    v1::{Exchange, Method},
 };
 
 use crate::{
@@ -41,8 +42,6 @@ pub struct Predictor {
     pub compute: Compute,
     /// Bytes of a message.
     pub messages: MessageLimits,
-    /// Rows in a request, instead of what the package says.
-    pub max_rows: Option<usize>,
     /// Names every prediction.
     pub ids: PredictionIds,
 }
@@ -75,14 +74,15 @@ impl Predictor {
     /// # Errors
     /// As `understudy::status` maps them.
     pub async fn infer(&self, call: Call) -> Result<Frame, Status> {
-        scan_tensors(&call.message)?;
-        let request: ModelInferRequest = decode(&call)?;
-        check_id(&request.id)?;
+        let request = decode_tensors(&call.message)?;
+        check_id(&request.id, "id")?;
         let served = self.models.find(&request.model_name, &request.model_version, true)?;
-        let outputs = answer::wanted(&request, &served.model)?;
+        let rules = served.rules().asked(policy_of_tensors(&request)?)?;
         let mut scratch = Scratch::take();
-        let rules = Rules::of(&served.model, self.max_rows, Policy::Unspecified);
-        let encoded = encode_tensors(&request, &served.model, rules, &mut scratch.encoded);
+        let (outputs, encoded) = match read_tensors(&request, &served.model, rules, &mut scratch.encoded) {
+            Ok(outputs) => (outputs, Ok(())),
+            Err(error) => (Vec::new(), Err(error)),
+        };
         let write = |answered: &Answered<'_>, id: &mut dyn FnMut() -> String| {
             Frame::encode(&answer::tensors(&request, answered, &outputs, id), self.messages.response)
         };
@@ -94,11 +94,11 @@ impl Predictor {
     /// # Errors
     /// As `understudy::status` maps them.
     pub async fn predict(&self, call: Call) -> Result<Frame, Status> {
-        let request: PredictRequest = decode(&call)?;
-        check_id(&request.request_id)?;
+        let request = decode_rows(&call.message, self.models.most_rows())?;
+        check_id(&request.request_id, "request_id")?;
         let served = self.models.find(&request.model, &request.version, false)?;
+        let rules = served.rules().asked(policy_of_rows(&request)?)?;
         let mut scratch = Scratch::take();
-        let rules = Rules::of(&served.model, self.max_rows, request.policy());
         let encoded = encode_rows(&request.rows, &served.model, rules, &mut scratch.encoded);
         let id = request.request_id;
         let write = |answered: &Answered<'_>, ids: &mut dyn FnMut() -> String| {
@@ -132,7 +132,7 @@ impl Predictor {
                     let answered = Answered { model: &served.model, predictions, warnings: &encoded.warnings };
                     let frame = write(&answered, &mut self.ids.take(rows));
                     if frame.is_ok() {
-                        served.metrics.answered(served.model.task(), predictions, &encoded.repairs);
+                        served.metrics.answered(&served.model, predictions, encoded);
                     }
                     scratch.give_back();
                     frame
@@ -192,14 +192,10 @@ impl Predictor {
     }
 }
 
-fn decode<M: Message + Default>(call: &Call) -> Result<M, RequestError> {
-    M::decode(call.message.clone()).map_err(RequestError::Undecodable)
-}
-
-fn check_id(id: &str) -> Result<(), RequestError> {
+fn check_id(id: &str, field: &str) -> Result<(), RequestError> {
     if id.len() > MAX_REQUEST_ID {
         let text = format!("request id too long: limit {MAX_REQUEST_ID} bytes, got {}", id.len());
-        return Err(RequestError::Invalid(text));
+        return Err(RequestError::field(field, text));
     }
     Ok(())
 }

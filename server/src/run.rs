@@ -141,7 +141,6 @@ impl Server {
             )
             .map_err(system)?,
             messages: config.messages,
-            max_rows: config.max_rows,
             ids: PredictionIds::new().map_err(system)?,
         });
         let gate = Gate { messages: config.messages, admission: admission.clone() };
@@ -160,8 +159,8 @@ impl Server {
         edge.pulse().watch(&health, &phases).map_err(system)?;
 
         let loading = models.clone();
-        let directories = config.models.clone();
-        tokio::task::spawn_blocking(move || loading.load(&directories, &metrics))
+        let (directories, contract) = (config.models.clone(), config.contract.clone());
+        tokio::task::spawn_blocking(move || loading.load(&directories, &metrics, &contract))
             .await
             .map_err(system)?
             .map_err(StartError::Models)?;

@@ -2,9 +2,9 @@
 //! again, with a deadline of its own; whatever it does, nobody waits for it but a place among the concurrent exchanges.
 
 use model::{Model, Task};
-use prost::Message;
 use tonic::Status;
 use understudy::{
+    encode::{RequestError, decode_rows, decode_tensors},
     inference::ModelInferRequest,
     v1::{Exchange, Method, PredictRequest},
 };
@@ -41,13 +41,12 @@ impl Request {
     ///
     /// # Errors
     /// It is of no method we know, or no such message.
-    pub fn decode(exchange: &Exchange) -> Result<Self, prost::DecodeError> {
+    pub fn decode(exchange: &Exchange) -> Result<Self, RequestError> {
         match exchange.method() {
-            Method::Predict => PredictRequest::decode(exchange.request.clone()).map(Self::Rows),
+            // The primary has decided how many rows are too many.
+            Method::Predict => decode_rows(&exchange.request, usize::MAX).map(Self::Rows),
             // A method that a newer server may add fails to decode or to compare; it is then counted as such.
-            Method::ModelInfer | Method::Unspecified => {
-                ModelInferRequest::decode(exchange.request.clone()).map(Self::Tensors)
-            }
+            Method::ModelInfer | Method::Unspecified => decode_tensors(&exchange.request).map(Self::Tensors),
         }
     }
 }

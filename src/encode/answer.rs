@@ -2,7 +2,7 @@
 
 use model::{Model, Task};
 
-use super::{Answered, RequestError, refusal::shown};
+use super::{Answered, Refused, refusal::shown};
 use crate::{
     inference::{
         InferTensorContents, ModelInferRequest, ModelInferResponse, model_infer_response::InferOutputTensor,
@@ -83,32 +83,28 @@ pub fn metadata(model: &Model) -> Vec<TensorMetadata> {
         .collect()
 }
 
-/// The outputs that `request` asks for, in its order; all of the task's when it names none.
-///
-/// # Errors
-/// An output that the model does not have, or one that is named twice.
-pub fn wanted(request: &ModelInferRequest, model: &Model) -> Result<Vec<Output>, RequestError> {
+/// The outputs that `request` asks for, in its order; all of the task's when it names none. An output that the model does
+/// not have and one that is named twice go to `refused`.
+pub(super) fn wanted(request: &ModelInferRequest, model: &Model, refused: &mut Refused) -> Vec<Output> {
     let known = Output::of(model.task());
     if request.outputs.is_empty() {
-        return Ok(known.to_vec());
+        return known.to_vec();
     }
     let mut wanted = Vec::with_capacity(request.outputs.len().min(known.len() + 1));
-    for asked in &request.outputs {
-        let output =
-            known.iter().copied().chain([Output::Warnings]).find(|output| output.name() == asked.name).ok_or_else(
-                || {
-                    let text =
-                        format!("unexpected inference output '{}' for model '{}'", shown(&asked.name), model.name());
-                    RequestError::invalid(text)
-                },
-            )?;
-        if wanted.contains(&output) {
-            let text = format!("inference output '{}' is requested twice for model '{}'", output.name(), model.name());
-            return Err(RequestError::invalid(text));
-        }
-        wanted.push(output);
+    for (i, asked) in request.outputs.iter().enumerate() {
+        let known = known.iter().copied().chain([Output::Warnings]).find(|output| output.name() == asked.name);
+        let (name, model) = (|| shown(&asked.name), model.name());
+        let text = match known {
+            Some(output) if !wanted.contains(&output) => {
+                wanted.push(output);
+                continue;
+            }
+            Some(_) => format!("inference output '{}' is requested twice for model '{model}'", name()),
+            None => format!("unexpected inference output '{}' for model '{model}'", name()),
+        };
+        refused.field(format!("outputs[{i}].name"), text);
     }
-    Ok(wanted)
+    wanted
 }
 
 /// The answer to a request of tensors: raw if it came raw, typed if it came typed.

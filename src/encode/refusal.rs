@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use model::{Feature, Refusal};
+use model::Refusal;
 
 use super::MAX_FINDINGS;
 
@@ -39,21 +39,24 @@ pub enum RequestError {
         /// Rows that came.
         got: usize,
     },
-    /// The request contradicts itself or the model, apart from its values.
+    /// A name that can't be one.
     #[error("{0}")]
     Invalid(String),
-    /// Values that the schema does not allow.
+    /// The request's fields contradict each other or the model, or its values are not what the schema allows.
     #[error(transparent)]
     Refused(#[from] Refused),
 }
 
 impl RequestError {
-    pub(super) fn invalid(text: impl Into<String>) -> Self {
-        Self::Invalid(text.into())
+    /// One thing that is wrong with `field` of the request.
+    pub fn field(field: impl Into<String>, message: impl Into<String>) -> Self {
+        let mut refused = Refused::default();
+        refused.field(field, message);
+        Self::Refused(refused)
     }
 }
 
-/// Every value of a request that the schema does not allow, up to [`MAX_FINDINGS`].
+/// Everything that is wrong with a request, up to [`MAX_FINDINGS`].
 #[derive(Debug, Default)]
 pub struct Refused {
     /// In the order in which they were found.
@@ -62,41 +65,68 @@ pub struct Refused {
     pub more: usize,
 }
 
-/// One value that the schema does not allow.
+/// One thing that is wrong with a request.
 #[derive(Debug)]
-pub struct Violation {
-    /// From 0.
-    pub row: usize,
-    /// The feature's name, as the schema or the request has it.
-    pub feature: String,
-    /// What the schema allows.
-    pub expected: String,
-    /// What came; escaped and cut.
-    pub got: String,
+pub enum Violation {
+    /// A value that the schema does not allow.
+    Value {
+        /// From 0.
+        row: usize,
+        /// The feature's name, as the schema or the request has it.
+        feature: String,
+        /// What the schema allows.
+        expected: String,
+        /// What came; escaped and cut.
+        got: String,
+    },
+    /// A contradiction within the request or with the model, apart from values.
+    Field {
+        /// Paths in the request: `inputs[2].datatype`, `inputs["age"]`.
+        fields: Vec<String>,
+        /// A sentence.
+        message: String,
+    },
 }
 
 impl Refused {
-    pub(super) fn value(&mut self, row: usize, feature: &Feature, refusal: Refusal) {
-        self.add(row, feature.name(), refusal.expected, refusal.got);
+    pub(super) fn value(&mut self, row: usize, feature: &str, refusal: Refusal) {
+        let Refusal { expected, got } = refusal;
+        self.add(|| Violation::Value { row, feature: shown(feature), expected, got });
     }
 
-    pub(super) fn add(&mut self, row: usize, feature: &str, expected: String, got: String) {
+    pub(super) fn field(&mut self, field: impl Into<String>, message: impl Into<String>) {
+        self.fields(vec![field.into()], message);
+    }
+
+    pub(super) fn fields(&mut self, fields: Vec<String>, message: impl Into<String>) {
+        self.add(|| Violation::Field { fields, message: message.into() });
+    }
+
+    fn add(&mut self, violation: impl FnOnce() -> Violation) {
         if self.violations.len() < MAX_FINDINGS {
-            self.violations.push(Violation { row, feature: shown(feature), expected, got });
+            self.violations.push(violation());
         } else {
             self.more += 1;
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.violations.is_empty()
+    }
+
     pub(super) fn into_result(self) -> Result<(), RequestError> {
-        if self.violations.is_empty() { Ok(()) } else { Err(self.into()) }
+        if self.is_empty() { Ok(()) } else { Err(self.into()) }
     }
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { row, feature, expected, got } = self;
-        write!(out, "row {row}, feature '{feature}': expected {expected}, got {got}")
+        match self {
+            Self::Value { row, feature, expected, got } => {
+                write!(out, "row {row}, feature '{feature}': expected {expected}, got {got}")
+            }
+            Self::Field { message, .. } => out.write_str(message),
+        }
     }
 }
 
@@ -126,4 +156,23 @@ pub(super) fn shown(text: &str) -> String {
         shown.push('…');
     }
     shown
+}
+
+/// Names of a client's as they may stand in a message: the first few, each escaped and cut.
+pub(super) fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+    const SHOWN: usize = 16;
+    let more = names.len().saturating_sub(SHOWN);
+    let names: Vec<String> = names.take(SHOWN).map(|name| format!("\"{}\"", shown(name))).collect();
+    let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+    format!("[{}{more}]", names.join(", "))
+}
+
+/// A shape as it may stand in a message: as many sizes as any tensor needs.
+pub(super) fn sizes(shape: &[i64]) -> String {
+    const SHOWN: usize = 8;
+    if shape.len() <= SHOWN {
+        return format!("{shape:?}");
+    }
+    let sizes: Vec<String> = shape[..SHOWN].iter().map(i64::to_string).collect();
+    format!("[{}, ... ({} sizes)]", sizes.join(", "), shape.len())
 }

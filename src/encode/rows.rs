@@ -1,15 +1,24 @@
 //! Rows of named, typed values: `understudy.v1.PredictRequest`.
 
-use model::{Model, Policy, Value};
+use model::{Model, Policy, Refusal, Value};
 
-use super::{Encoded, Refused, RequestError, Rules};
-use crate::v1::{Row, value::Kind};
+use super::{Encoded, POLICY, Refused, RequestError, Rules};
+use crate::v1::{self, PredictRequest, Row, value::Kind};
+
+/// The policy that `request` asks for.
+///
+/// # Errors
+/// One that we do not know: whoever asks for it counts on it.
+pub fn policy_of_rows(request: &PredictRequest) -> Result<v1::Policy, RequestError> {
+    v1::Policy::try_from(request.policy)
+        .map_err(|_| RequestError::field(POLICY, format!("policy {} is not known", request.policy)))
+}
 
 /// Encodes `rows` into `out`, whose former contents are lost.
 ///
 /// # Errors
 /// Too many rows, or every value that the schema does not allow.
-pub fn encode_rows(rows: &[Row], model: &Model, rules: Rules, out: &mut Encoded) -> Result<(), RequestError> {
+pub fn encode_rows(rows: &[Row], model: &Model, rules: Rules<'_>, out: &mut Encoded) -> Result<(), RequestError> {
     rules.check_rows(rows.len())?;
     let schema = model.schema();
     let features = schema.features();
@@ -21,24 +30,24 @@ pub fn encode_rows(rows: &[Row], model: &Model, rules: Rules, out: &mut Encoded)
         for (f, feature) in features.iter().enumerate() {
             let sent = row.values.get(feature.name());
             known += usize::from(sent.is_some());
-            let encoded = match sent.and_then(|value| value.kind.as_ref()) {
-                None => feature.encode_missing().map(|value| (value, None)),
-                Some(kind) => feature.encode(value(kind), rules.policy, schema.limits()),
-            };
-            match encoded {
-                Ok((value, repair)) => {
-                    out.batch.row_mut(r)[f] = value;
-                    if let Some(repair) = repair {
-                        out.repaired(r, feature.name(), &repair);
-                    }
+            match sent.and_then(|value| value.kind.as_ref()) {
+                None => out.missing(r, f, feature, &mut refused),
+                Some(kind) => {
+                    let value = value(kind);
+                    let encoded = feature.encode(value, rules.policy, schema.limits());
+                    out.place((r, f), feature, value, encoded, &rules, &mut refused);
                 }
-                Err(refusal) => refused.value(r, feature, refusal),
             }
         }
         if known < row.values.len() {
-            for name in row.values.keys().filter(|name| schema.index_of(name).is_none()) {
+            let mut unknown: Vec<&String> = row.values.keys().filter(|name| schema.index_of(name).is_none()).collect();
+            // A map has no order; two answers to one request shall be equal.
+            unknown.sort_unstable();
+            for name in unknown {
                 if rules.policy == Policy::Strict {
-                    refused.add(r, name, "a feature of the model".into(), "an unknown feature".into());
+                    let refusal =
+                        Refusal { expected: "a feature of the model".into(), got: "an unknown feature".into() };
+                    refused.value(r, name, refusal);
                 } else {
                     out.unknown_feature(r, name);
                 }

@@ -1,8 +1,11 @@
 //! One input tensor of the Open Inference Protocol as a sequence of typed values, whichever way it was sent.
 
-use model::Value;
+use model::{Refusal, Value};
 
-use super::{RequestError, refusal::shown};
+use super::{
+    Refused,
+    refusal::{shown, sizes},
+};
 use crate::inference::{InferTensorContents, model_infer_request::InferInputTensor};
 
 /// The protocol's datatypes.
@@ -64,6 +67,8 @@ impl Datatype {
 /// One input whose datatype, shape and size agree with each other.
 #[derive(Debug)]
 pub(super) struct Tensor<'a> {
+    /// Its position among the inputs.
+    pub(super) i: usize,
     name: &'a str,
     pub(super) datatype: Datatype,
     pub(super) shape: &'a [i64],
@@ -77,92 +82,133 @@ enum Data<'a> {
     Typed(&'a InferTensorContents),
 }
 
-impl<'a> Tensor<'a> {
-    pub(super) fn new(input: &'a InferInputTensor, raw: Option<&'a [u8]>, model: &str) -> Result<Self, RequestError> {
-        let name = input.name.as_str();
-        let wrong = |text: String| {
-            RequestError::invalid(format!("inference input '{}' {text} for model '{model}'", shown(name)))
+/// What an input says about itself, agreeing with itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    pub(super) datatype: Datatype,
+    pub(super) elements: usize,
+}
+
+impl Head {
+    /// What is wrong goes to `refused`.
+    pub(super) fn read(input: &InferInputTensor, i: usize, model: &str, refused: &mut Refused) -> Option<Self> {
+        let mut wrong = |field: &str, text: String| {
+            let text = format!("inference input '{}' {text} for model '{model}'", shown(&input.name));
+            refused.field(format!("inputs[{i}].{field}"), text);
         };
-        if input.parameters.keys().any(|key| key.starts_with("shared_memory")) {
-            return Err(wrong("uses shared memory, which is not served,".into()));
+        let shared = input.parameters.keys().any(|key| key.starts_with("shared_memory"));
+        if shared {
+            wrong("parameters", "uses shared memory, which is not served,".into());
         }
-        let datatype = Datatype::parse(&input.datatype)
-            .ok_or_else(|| wrong(format!("has the unknown datatype '{}'", shown(&input.datatype))))?;
+        let datatype = Datatype::parse(&input.datatype);
+        if datatype.is_none() {
+            wrong("datatype", format!("has the unknown datatype '{}'", shown(&input.datatype)));
+        }
         // A shape whose product overflows is as wrong as a negative one.
-        let elements = input
-            .shape
-            .iter()
-            .try_fold(1_usize, |product, size| product.checked_mul(usize::try_from(*size).ok()?))
-            .ok_or_else(|| wrong(format!("has the impossible shape {:?}", input.shape)))?;
-        let data = match (raw, &input.contents) {
+        let elements =
+            input.shape.iter().try_fold(1_usize, |product, size| product.checked_mul(usize::try_from(*size).ok()?));
+        if elements.is_none() {
+            wrong("shape", format!("has the impossible shape {}", sizes(&input.shape)));
+        }
+        if shared { None } else { Some(Self { datatype: datatype?, elements: elements? }) }
+    }
+}
+
+impl<'a> Tensor<'a> {
+    /// The `i`th input with its data; what is wrong with that goes to `refused`.
+    pub(super) fn new(
+        (i, input): (usize, &'a InferInputTensor),
+        head: Head,
+        raw: Option<&'a [u8]>,
+        model: &str,
+        refused: &mut Refused,
+    ) -> Option<Self> {
+        let name = input.name.as_str();
+        let Head { datatype, elements } = head;
+        let of = || format!("of datatype {} and shape {}", input.datatype, sizes(&input.shape));
+        let (field, wrong) = match (raw, &input.contents) {
             (Some(_), Some(_)) => {
-                return Err(RequestError::invalid(format!(
+                let text = format!(
                     "contents field must not be specified when using raw_input_contents for '{}' for model '{model}'",
                     shown(name)
-                )));
+                );
+                refused.field(format!("inputs[{i}].contents"), text);
+                return None;
             }
-            (Some(raw), None) => {
-                if let Some(size) = datatype.size()
-                    && elements.checked_mul(size) != Some(raw.len())
-                {
-                    return Err(wrong(format!(
-                        "of datatype {} and shape {:?} needs {elements} elements of {size} bytes, got {} bytes",
-                        input.datatype,
-                        input.shape,
-                        raw.len()
-                    )));
-                }
-                Data::Raw(raw)
-            }
+            (Some(raw), None) => match datatype.size() {
+                Some(size) if elements.checked_mul(size) != Some(raw.len()) => (
+                    format!("raw_input_contents[{i}]"),
+                    format!("{} needs {elements} elements of {size} bytes, got {} bytes", of(), raw.len()),
+                ),
+                _ => return Some(Self { i, name, datatype, shape: &input.shape, elements, data: Data::Raw(raw) }),
+            },
             (None, Some(contents)) => {
-                let got = typed_len(contents, datatype)
-                    .ok_or_else(|| wrong(format!("of datatype {} must come as raw_input_contents", input.datatype)))?;
-                if got != elements || all_lens(contents) != got {
-                    return Err(wrong(format!(
-                        "of datatype {} and shape {:?} needs {elements} elements in its own list and none in others, got {got} \
-                         and {}",
-                        input.datatype,
-                        input.shape,
+                let wrong = match typed_len(contents, datatype) {
+                    None => format!("of datatype {} must come as raw_input_contents", input.datatype),
+                    Some(got) if got != elements || all_lens(contents) != got => format!(
+                        "{} needs {elements} elements in its own list and none in others, got {got} and {}",
+                        of(),
                         all_lens(contents) - got
-                    )));
-                }
-                Data::Typed(contents)
+                    ),
+                    Some(_) => {
+                        let data = Data::Typed(contents);
+                        return Some(Self { i, name, datatype, shape: &input.shape, elements, data });
+                    }
+                };
+                (format!("inputs[{i}].contents"), wrong)
             }
-            (None, None) if elements == 0 => Data::Raw(&[]),
-            (None, None) => return Err(wrong("has no data".into())),
+            (None, None) if elements == 0 => {
+                return Some(Self { i, name, datatype, shape: &input.shape, elements, data: Data::Raw(&[]) });
+            }
+            (None, None) => (format!("inputs[{i}].contents"), "has no data".into()),
         };
-        Ok(Self { name, datatype, shape: &input.shape, elements, data })
+        refused.field(field, format!("inference input '{}' {wrong} for model '{model}'", shown(name)));
+        None
     }
 
-    /// Calls `each` with the position and the value of every element, in row-major order.
-    ///
-    /// # Errors
-    /// BYTES whose lengths do not fit, a BOOL byte that is neither 0 nor 1, text that is not UTF-8; or what `each` says.
-    pub(super) fn for_each(
-        &self,
-        mut each: impl FnMut(usize, Value<'a>) -> Result<(), RequestError>,
-    ) -> Result<(), RequestError> {
+    /// Whether there is at least a length for each element: rows are only made for data that is there. If not, `refused` is
+    /// told.
+    pub(super) fn can_hold_its_elements(&self, refused: &mut Refused) -> bool {
+        let Data::Raw(bytes) = self.data else { return true };
+        let holds = self.datatype != Datatype::Bytes || self.elements <= bytes.len() / 4;
+        if !holds {
+            let text = format!(
+                "expected {} string elements for inference input '{}', got {} bytes",
+                self.elements,
+                shown(self.name),
+                bytes.len()
+            );
+            refused.field(format!("raw_input_contents[{}]", self.i), text);
+        }
+        holds
+    }
+
+    /// Calls `each` with the position of every element, in row-major order, and its value, or why it has none: a BOOL byte
+    /// that is neither 0 nor 1, text that is not UTF-8. BYTES whose lengths do not fit go to `refused`, and the rest of the
+    /// tensor is left.
+    pub(super) fn for_each(&self, refused: &mut Refused, mut each: impl FnMut(&mut Refused, usize, Read<'a>)) {
         macro_rules! raw {
             ($bytes:expr, $number:ty, $value:expr) => {
                 for (i, element) in $bytes.as_chunks().0.iter().enumerate() {
-                    each(i, $value(<$number>::from_le_bytes(*element)))?;
+                    each(refused, i, Ok($value(<$number>::from_le_bytes(*element))));
                 }
             };
         }
         macro_rules! typed {
             ($list:expr, $value:expr) => {
                 for (i, element) in $list.iter().enumerate() {
-                    each(i, $value(*element))?;
+                    each(refused, i, Ok($value(*element)));
                 }
             };
         }
         match (&self.data, self.datatype) {
             (Data::Raw(bytes), Datatype::Bool) => {
                 for (i, byte) in bytes.iter().enumerate() {
-                    if *byte > 1 {
-                        return Err(self.wrong(i, &format!("BOOL as one byte 0 or 1, got {byte}")));
-                    }
-                    each(i, Value::Bool(*byte == 1))?;
+                    let value = match *byte {
+                        0 | 1 => Ok(Value::Bool(*byte == 1)),
+                        _ => Err(Refusal { expected: "BOOL as one byte 0 or 1".into(), got: byte.to_string() }),
+                    };
+                    each(refused, i, value);
                 }
             }
             (Data::Raw(bytes), Datatype::Uint8) => raw!(bytes, u8, |x| Value::Int(i64::from(x))),
@@ -179,7 +225,7 @@ impl<'a> Tensor<'a> {
             }
             (Data::Raw(bytes), Datatype::Fp32) => raw!(bytes, f32, |x| Value::Float(f64::from(x))),
             (Data::Raw(bytes), Datatype::Fp64) => raw!(bytes, f64, Value::Float),
-            (Data::Raw(bytes), Datatype::Bytes) => self.for_each_text(bytes, &mut each)?,
+            (Data::Raw(bytes), Datatype::Bytes) => self.for_each_text(bytes, refused, &mut each),
             (Data::Typed(contents), datatype) => match datatype {
                 Datatype::Bool => typed!(contents.bool_contents, Value::Bool),
                 Datatype::Int8 | Datatype::Int16 | Datatype::Int32 => {
@@ -194,56 +240,56 @@ impl<'a> Tensor<'a> {
                 Datatype::Fp64 => typed!(contents.fp64_contents, Value::Float),
                 Datatype::Bytes => {
                     for (i, text) in contents.bytes_contents.iter().enumerate() {
-                        each(i, self.text(i, text)?)?;
+                        each(refused, i, utf8(text));
                     }
                 }
                 Datatype::Fp16 | Datatype::Bf16 => {}
             },
         }
-        Ok(())
     }
 
     fn for_each_text(
         &self,
         mut bytes: &'a [u8],
-        each: &mut impl FnMut(usize, Value<'a>) -> Result<(), RequestError>,
-    ) -> Result<(), RequestError> {
-        for i in 0..self.elements {
-            let (length, rest) = bytes.split_first_chunk().ok_or_else(|| {
-                RequestError::invalid(format!(
-                    "expected {} string elements for inference input '{}', got {i}",
-                    self.elements,
-                    shown(self.name)
-                ))
-            })?;
+        refused: &mut Refused,
+        each: &mut impl FnMut(&mut Refused, usize, Read<'a>),
+    ) {
+        let (expected, name) = (self.elements, || shown(self.name));
+        let field = || format!("raw_input_contents[{}]", self.i);
+        for i in 0..expected {
+            let Some((length, rest)) = bytes.split_first_chunk() else {
+                let text = format!("expected {expected} string elements for inference input '{}', got {i}", name());
+                return refused.field(field(), text);
+            };
             let length = u32::from_le_bytes(*length) as usize;
-            let (text, rest) = rest.split_at_checked(length).ok_or_else(|| {
-                self.wrong(i, &format!("a length that fits, got {length} with {} bytes left", rest.len()))
-            })?;
-            each(i, self.text(i, text)?)?;
+            let Some((text, rest)) = rest.split_at_checked(length) else {
+                let refusal = Refusal {
+                    expected: "a length that fits".into(),
+                    got: format!("{length} with {} bytes left", rest.len()),
+                };
+                return each(refused, i, Err(refusal));
+            };
+            each(refused, i, utf8(text));
             bytes = rest;
         }
         if !bytes.is_empty() {
-            return Err(RequestError::invalid(format!(
-                "expected {} string elements for inference input '{}', got {} bytes more",
-                self.elements,
-                shown(self.name),
+            let text = format!(
+                "expected {expected} string elements for inference input '{}', got {} bytes more",
+                name(),
                 bytes.len()
-            )));
+            );
+            refused.field(field(), text);
         }
-        Ok(())
     }
+}
 
-    fn text(&self, i: usize, bytes: &'a [u8]) -> Result<Value<'a>, RequestError> {
-        std::str::from_utf8(bytes)
-            .map(Value::Text)
-            .map_err(|error| self.wrong(i, &format!("UTF-8 text, got {} bytes: {error}", bytes.len())))
-    }
+/// An element, or why it is none of its datatype.
+pub(super) type Read<'a> = Result<Value<'a>, Refusal>;
 
-    fn wrong(&self, element: usize, text: &str) -> RequestError {
-        let columns = self.shape.get(1).map_or(1, |columns| (*columns).max(1)) as usize;
-        RequestError::invalid(format!("row {}, feature '{}': expected {text}", element / columns, shown(self.name)))
-    }
+fn utf8(bytes: &[u8]) -> Read<'_> {
+    std::str::from_utf8(bytes)
+        .map(Value::Text)
+        .map_err(|error| Refusal { expected: "UTF-8 text".into(), got: format!("{} bytes: {error}", bytes.len()) })
 }
 
 /// Past i64 the nearest double is all that a model could use.

@@ -3,71 +3,150 @@
 
 use model::{Feature, Kind, Model, Refusal, Value};
 
-use super::{Encoded, Refused, RequestError, Rules, refusal::shown, tensor::Tensor};
-use crate::inference::{ModelInferRequest, infer_parameter::ParameterChoice};
+use super::{
+    Encoded, MAX_FINDINGS, Refused, RequestError, Rules,
+    answer::{self, Output},
+    refusal::{listed, shown, sizes},
+    tensor::{Head, Tensor},
+};
+use crate::{
+    inference::{ModelInferRequest, infer_parameter::ParameterChoice, model_infer_request::InferInputTensor},
+    v1,
+};
 
 /// The name of the matrix input; `input__0` is what Triton's forest backend calls it.
 const MATRIX: [&str; 2] = ["input", "input__0"];
+
+/// The parameter, and the field of `PredictRequest`, that asks for a policy.
+pub const POLICY: &str = "policy";
 
 /// Parameters that would change the meaning of the request if they were honoured, and that we do not honour.
 const REFUSED_PARAMETERS: [&str; 6] =
     ["priority", "timeout", "sequence_id", "sequence_start", "sequence_end", "classification"];
 
+/// The policy that `request` asks for, in its parameter `policy`.
+///
+/// # Errors
+/// One that we do not know: whoever asks for it counts on it.
+pub fn policy_of_tensors(request: &ModelInferRequest) -> Result<v1::Policy, RequestError> {
+    // The cheapest request has no parameters at all.
+    let Some(parameter) = (!request.parameters.is_empty()).then(|| request.parameters.get(POLICY)).flatten() else {
+        return Ok(v1::Policy::Unspecified);
+    };
+    let got = match &parameter.parameter_choice {
+        Some(ParameterChoice::StringParam(text)) => match text.as_str() {
+            "strict" => return Ok(v1::Policy::Strict),
+            "sanitize" => return Ok(v1::Policy::Sanitize),
+            "autogluon" => return Ok(v1::Policy::Autogluon),
+            other => format!("'{}'", shown(other)),
+        },
+        Some(_) => "another kind of value".into(),
+        None => "no value".into(),
+    };
+    let text = format!("parameter '{POLICY}' must be the text 'strict', 'sanitize' or 'autogluon', got {got}");
+    Err(RequestError::field(POLICY, text))
+}
+
 /// Encodes the inputs of `request` into `out`, whose former contents are lost.
 ///
 /// # Errors
-/// Inputs that contradict each other or the schema, or every value that the schema does not allow.
+/// Everything in which its inputs contradict each other or the schema, and every value that the schema does not allow.
 pub fn encode_tensors(
     request: &ModelInferRequest,
     model: &Model,
-    rules: Rules,
+    rules: Rules<'_>,
     out: &mut Encoded,
 ) -> Result<(), RequestError> {
+    encode(request, model, rules, out, Refused::default())
+}
+
+/// As [`encode_tensors`], for who is going to answer: with the outputs that the request asks for, in its order.
+///
+/// # Errors
+/// As [`encode_tensors`], and outputs that the model does not have or that are named twice.
+pub fn read_tensors(
+    request: &ModelInferRequest,
+    model: &Model,
+    rules: Rules<'_>,
+    out: &mut Encoded,
+) -> Result<Vec<Output>, RequestError> {
+    let mut refused = Refused::default();
+    let outputs = answer::wanted(request, model, &mut refused);
+    encode(request, model, rules, out, refused)?;
+    Ok(outputs)
+}
+
+fn encode(
+    request: &ModelInferRequest,
+    model: &Model,
+    rules: Rules<'_>,
+    out: &mut Encoded,
+    mut refused: Refused,
+) -> Result<(), RequestError> {
     out.reset(model.schema().features().len());
-    check_parameters(request)?;
-    let raw = &request.raw_input_contents;
-    if !raw.is_empty() && raw.len() != request.inputs.len() {
-        return Err(RequestError::invalid(format!(
+    check_parameters(request, &mut refused);
+    let (inputs, raw) = (&request.inputs, &request.raw_input_contents);
+    // Without a partner for each input nothing can be said about the data of any.
+    let paired = raw.is_empty() || raw.len() == inputs.len();
+    if !paired {
+        let text = format!(
             "the number of inputs ({}) does not match the expected number of raw input contents ({}) for model '{}'.",
-            request.inputs.len(),
+            inputs.len(),
             raw.len(),
             model.name()
-        )));
+        );
+        refused.field("raw_input_contents", text);
     }
-    let mut tensors = Vec::with_capacity(request.inputs.len());
-    for (i, input) in request.inputs.iter().enumerate() {
-        tensors.push(Tensor::new(input, raw.get(i).map(AsRef::as_ref), model.name())?);
-    }
-    let mut refused = Refused::default();
-    match (request.inputs.as_slice(), tensors.as_slice()) {
-        ([input], [tensor]) if MATRIX.contains(&&*input.name) && model.schema().index_of(&input.name).is_none() => {
-            matrix(tensor, model, rules, out, &mut refused)?;
+    match inputs.as_slice() {
+        [input] if MATRIX.contains(&&*input.name) && model.schema().index_of(&input.name).is_none() => {
+            let head = Head::read(input, 0, model.name(), &mut refused).filter(|_| paired);
+            let raw = raw.first().map(AsRef::as_ref);
+            let tensor = head.and_then(|head| Tensor::new((0, input), head, raw, model.name(), &mut refused));
+            if let Some(tensor) = tensor {
+                matrix(&tensor, model, rules, out, &mut refused)?;
+            }
         }
-        _ => columns(request, &tensors, model, rules, out, &mut refused)?,
+        _ => columns(request, paired, model, rules, out, &mut refused)?,
     }
     refused.into_result()
 }
 
-fn check_parameters(request: &ModelInferRequest) -> Result<(), RequestError> {
-    let outputs = request.outputs.iter().flat_map(|output| &output.parameters);
-    for (name, parameter) in request.parameters.iter().chain(outputs) {
+fn parameter_field(name: &str) -> String {
+    format!("parameters[\"{}\"]", shown(name))
+}
+
+fn check_parameters(request: &ModelInferRequest, refused: &mut Refused) {
+    let of_outputs = request
+        .outputs
+        .iter()
+        .enumerate()
+        .flat_map(|(i, output)| output.parameters.iter().map(move |parameter| (Some(i), parameter)));
+    let mut wrong = Vec::new();
+    for (output, (name, parameter)) in request.parameters.iter().map(|parameter| (None, parameter)).chain(of_outputs) {
         let known_and_refused = REFUSED_PARAMETERS.contains(&name.as_str()) || name.starts_with("shared_memory");
         let set = !matches!(parameter.parameter_choice, None | Some(ParameterChoice::BoolParam(false)));
         if known_and_refused && set {
-            return Err(RequestError::invalid(format!("parameter '{}' is not served", shown(name))));
-        }
-        if parameter.parameter_choice.is_none() {
-            return Err(RequestError::invalid(format!("parameter '{}' has no value", shown(name))));
+            wrong.push((output, name, "is not served"));
+        } else if parameter.parameter_choice.is_none() {
+            wrong.push((output, name, "has no value"));
         }
     }
-    Ok(())
+    // A map has no order; two answers to one request shall be equal.
+    wrong.sort_unstable();
+    for (output, name, what) in wrong {
+        let field = match output {
+            None => parameter_field(name),
+            Some(i) => format!("outputs[{i}].{}", parameter_field(name)),
+        };
+        refused.field(field, format!("parameter '{}' {what}", shown(name)));
+    }
 }
 
 fn columns(
     request: &ModelInferRequest,
-    tensors: &[Tensor<'_>],
+    paired: bool,
     model: &Model,
-    rules: Rules,
+    rules: Rules<'_>,
     out: &mut Encoded,
     refused: &mut Refused,
 ) -> Result<(), RequestError> {
@@ -75,76 +154,116 @@ fn columns(
     let features = schema.features();
     let name = model.name();
     let mut sent = vec![false; features.len()];
-    let mut rows = None;
-    for (input, tensor) in request.inputs.iter().zip(tensors) {
-        let f = schema.index_of(&input.name).ok_or_else(|| {
-            RequestError::invalid(format!("unexpected inference input '{}' for model '{name}'", shown(&input.name)))
-        })?;
+    let mut tensors: Vec<(usize, Tensor<'_>)> = Vec::with_capacity(request.inputs.len());
+    for (i, input) in request.inputs.iter().enumerate() {
+        let Some(f) = schema.index_of(&input.name) else {
+            let text = format!("unexpected inference input '{}' for model '{name}'", shown(&input.name));
+            refused.field(format!("inputs[{i}].name"), text);
+            continue;
+        };
         let feature = &features[f];
         if std::mem::replace(&mut sent[f], true) {
-            return Err(RequestError::invalid(format!("input '{}' is given twice for model '{name}'", feature.name())));
+            let text = format!("input '{}' is given twice for model '{name}'", feature.name());
+            refused.field(format!("inputs[{i}].name"), text);
+            continue;
         }
-        let expected = accepted(feature);
-        if !expected.contains(&input.datatype.as_str()) {
-            return Err(RequestError::invalid(format!(
-                "inference input '{}' data-type is '{}', but model '{name}' expects '{}'",
-                feature.name(),
-                input.datatype,
-                expected.join("' or '")
-            )));
+        let Some(head) = Head::read(input, i, name, refused) else { continue };
+        let fits = fits((i, input), feature, name, refused);
+        if !fits || !paired {
+            continue;
         }
-        if !matches!(tensor.shape, [_] | [_, 1]) {
-            return Err(RequestError::invalid(format!(
-                "unexpected shape for input '{}' for model '{name}'. Expected [-1] or [-1,1], got {:?}.",
-                feature.name(),
-                tensor.shape
-            )));
-        }
-        match rows {
-            None => {
-                rules.check_rows(tensor.elements)?;
-                for _ in 0..tensor.elements {
-                    out.batch.push_row();
-                }
-                rows = Some(tensor.elements);
-            }
-            Some(rows) if rows != tensor.elements => {
-                return Err(RequestError::invalid(format!(
-                    "input '{}' batch size does not match other inputs for '{name}': {} and {rows}",
+        let raw = request.raw_input_contents.get(i).map(AsRef::as_ref);
+        let Some(tensor) = Tensor::new((i, input), head, raw, name, refused) else { continue };
+        match tensors.first() {
+            Some((_, first)) if first.elements != tensor.elements => {
+                let text = format!(
+                    "input '{}' batch size does not match other inputs for '{name}': {} and {}",
                     feature.name(),
-                    tensor.elements
-                )));
+                    tensor.elements,
+                    first.elements
+                );
+                refused.field(format!("inputs[{i}].shape"), text);
             }
-            Some(_) => {}
+            _ => tensors.push((f, tensor)),
         }
-        tensor.for_each(|r, value| {
-            place(out, refused, r, f, feature, feature.encode(value, rules.policy, schema.limits()));
-            Ok(())
-        })?;
     }
     let missing = || features.iter().zip(&sent).enumerate().filter(|(_, (_, sent))| !**sent);
     let required: Vec<&str> = missing().filter(|(_, (f, _))| f.required()).map(|(_, (f, _))| f.name()).collect();
-    let Some(rows) = rows.filter(|_| required.is_empty()) else {
-        let got: Vec<&str> = request.inputs.iter().map(|input| input.name.as_str()).collect();
-        return Err(RequestError::invalid(format!(
-            "expected {} inputs but got {} inputs for model '{name}'. Got input(s) {got:?}, but missing required input(s) \
-             {required:?}. Please provide all required input(s).",
+    if request.inputs.is_empty() || !required.is_empty() {
+        let text = format!(
+            "expected {} inputs but got {} inputs for model '{name}'. Got input(s) {}, but missing required input(s) {}. \
+             Please provide all required input(s).",
             features.len(),
-            got.len()
-        )));
-    };
-    for (f, (feature, _)) in missing() {
+            request.inputs.len(),
+            listed(request.inputs.iter().map(|input| input.name.as_str())),
+            listed(required.iter().copied()),
+        );
+        let mut fields: Vec<String> =
+            required.iter().take(MAX_FINDINGS).map(|name| format!("inputs[\"{}\"]", shown(name))).collect();
+        if fields.is_empty() {
+            fields.push("inputs".into());
+        }
+        refused.fields(fields, text);
+    }
+    let Some((_, first)) = tensors.first() else { return Ok(()) };
+    let rows = first.elements;
+    if let Err(error) = rules.check_rows(rows) {
+        // What contradicts itself is wrong at any size.
+        return if refused.is_empty() { Err(error) } else { Ok(()) };
+    }
+    if tensors.iter().any(|(_, tensor)| !tensor.can_hold_its_elements(refused)) {
+        return Ok(());
+    }
+    for _ in 0..rows {
+        out.batch.push_row();
+    }
+    for (f, tensor) in &tensors {
+        let feature = &features[*f];
+        tensor.for_each(refused, |refused, r, value| match value {
+            Ok(value) => {
+                let encoded = feature.encode(value, rules.policy, schema.limits());
+                out.place((r, *f), feature, value, encoded, &rules, refused);
+            }
+            Err(refusal) => refused.value(r, feature.name(), refusal),
+        });
+    }
+    for (f, (feature, _)) in missing().filter(|(_, (feature, _))| !feature.required()) {
         for r in 0..rows {
-            place(out, refused, r, f, feature, feature.encode_missing().map(|value| (value, None)));
+            out.missing(r, f, feature, refused);
         }
     }
     Ok(())
 }
 
+/// Whether datatype and shape are those of a tensor of `feature`.
+fn fits((i, input): (usize, &InferInputTensor), feature: &Feature, model: &str, refused: &mut Refused) -> bool {
+    let expected = accepted(feature);
+    let datatype = expected.contains(&input.datatype.as_str());
+    if !datatype {
+        let text = format!(
+            "inference input '{}' data-type is '{}', but model '{model}' expects '{}'",
+            feature.name(),
+            input.datatype,
+            expected.join("' or '")
+        );
+        refused.field(format!("inputs[{i}].datatype"), text);
+    }
+    let shape = matches!(*input.shape, [_] | [_, 1]);
+    if !shape {
+        let text = format!(
+            "unexpected shape for input '{}' for model '{model}'. Expected [-1] or [-1,1], got {}.",
+            feature.name(),
+            sizes(&input.shape)
+        );
+        refused.field(format!("inputs[{i}].shape"), text);
+    }
+    datatype && shape
+}
+
 fn matrix(
     tensor: &Tensor<'_>,
     model: &Model,
-    rules: Rules,
+    rules: Rules<'_>,
     out: &mut Encoded,
     refused: &mut Refused,
 ) -> Result<(), RequestError> {
@@ -152,65 +271,56 @@ fn matrix(
     let features = schema.features();
     let name = model.name();
     if !tensor.datatype.is_number() {
-        return Err(RequestError::invalid(format!(
+        let text = format!(
             "inference input 'input' data-type is '{:?}', but model '{name}' expects a number",
             tensor.datatype
-        )));
+        );
+        refused.field("inputs[0].datatype", text);
     }
-    let [rows, width] = *tensor.shape else {
-        return Err(RequestError::invalid(format!(
-            "unexpected shape for input 'input' for model '{name}'. Expected [-1,{}], got {:?}.",
-            features.len(),
-            tensor.shape
-        )));
+    let rows = match *tensor.shape {
+        [rows, width] if width as usize == features.len() => rows as usize,
+        _ => {
+            let text = format!(
+                "unexpected shape for input 'input' for model '{name}'. Expected [-1,{}], got {}.",
+                features.len(),
+                sizes(tensor.shape)
+            );
+            refused.field("inputs[0].shape", text);
+            return Ok(());
+        }
     };
-    if width as usize != features.len() {
-        return Err(RequestError::invalid(format!(
-            "unexpected shape for input 'input' for model '{name}'. Expected [-1,{}], got [{rows},{width}].",
-            features.len()
-        )));
+    if !tensor.datatype.is_number() {
+        return Ok(());
     }
-    rules.check_rows(rows as usize)?;
+    if let Err(error) = rules.check_rows(rows) {
+        return if refused.is_empty() { Err(error) } else { Ok(()) };
+    }
     for _ in 0..rows {
         out.batch.push_row();
     }
     // Counted rather than divided: this is the hot loop of the cheapest request there is.
     let (mut r, mut f) = (0, 0);
-    tensor.for_each(|_, value| {
+    tensor.for_each(refused, |refused, _, value| {
         let feature = &features[f];
-        let encoded = match (feature.kind(), value) {
-            (Kind::Category | Kind::Text, Value::Int(code)) => feature.encode_code(code as f64, rules.policy),
-            (Kind::Category | Kind::Text, Value::Float(code)) => feature.encode_code(code, rules.policy),
-            (Kind::Bool, Value::Int(flag)) => flag_of(flag as f64).map(|value| (value, None)),
-            (Kind::Bool, Value::Float(flag)) if !flag.is_nan() => flag_of(flag).map(|value| (value, None)),
-            (_, value) => feature.encode(value, rules.policy, schema.limits()),
-        };
-        place(out, refused, r, f, feature, encoded);
+        match value {
+            Ok(value) => {
+                let encoded = match (feature.kind(), value) {
+                    (Kind::Category | Kind::Text, Value::Int(code)) => feature.encode_code(code as f64, rules.policy),
+                    (Kind::Category | Kind::Text, Value::Float(code)) => feature.encode_code(code, rules.policy),
+                    (Kind::Bool, Value::Int(flag)) => flag_of(flag as f64).map(|value| (value, None)),
+                    (Kind::Bool, Value::Float(flag)) if !flag.is_nan() => flag_of(flag).map(|value| (value, None)),
+                    (_, value) => feature.encode(value, rules.policy, schema.limits()),
+                };
+                out.place((r, f), feature, value, encoded, &rules, refused);
+            }
+            Err(refusal) => refused.value(r, feature.name(), refusal),
+        }
         f += 1;
         if f == features.len() {
             (r, f) = (r + 1, 0);
         }
-        Ok(())
-    })
-}
-
-fn place(
-    out: &mut Encoded,
-    refused: &mut Refused,
-    r: usize,
-    f: usize,
-    feature: &Feature,
-    encoded: Result<(f64, Option<model::Repair>), Refusal>,
-) {
-    match encoded {
-        Ok((value, repair)) => {
-            out.batch.row_mut(r)[f] = value;
-            if let Some(repair) = repair {
-                out.repaired(r, feature.name(), &repair);
-            }
-        }
-        Err(refusal) => refused.value(r, feature, refusal),
-    }
+    });
+    Ok(())
 }
 
 /// A boolean in a matrix of numbers.

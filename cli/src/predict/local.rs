@@ -25,7 +25,7 @@ pub(super) enum Policy {
 pub(super) fn predict(package: &Path, policy: Option<Policy>, rows: &[Row]) -> anyhow::Result<PredictResponse> {
     let model = Model::load(package).with_context(|| package.display().to_string())?;
     model.self_test().with_context(|| format!("{}: self-test failed", package.display()))?;
-    let mut rules = Rules { max_rows: usize::MAX, policy: model.schema().policy() };
+    let mut rules = Rules { max_rows: usize::MAX, ..Rules::of(&model) };
     if let Some(policy) = policy {
         rules.policy = match policy {
             Policy::Strict => model::Policy::Strict,

@@ -7,7 +7,7 @@ use crate::error::ensure;
 use crate::json;
 use crate::package::SCHEMA;
 use crate::text::shown;
-use crate::{LoadError, Scalar};
+use crate::{DEFAULT_Z_SCORE, LoadError, OnSuspicious, Scalar};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,6 +17,11 @@ struct RawSchema {
     limits: RawLimits,
     #[serde(default)]
     policy: Policy,
+    #[serde(default)]
+    reject_non_finite: bool,
+    #[serde(default)]
+    suspicious: OnSuspicious,
+    suspicious_z_score: Option<f64>,
 }
 
 #[derive(Deserialize, Default)]
@@ -53,6 +58,8 @@ impl Schema {
         };
         ensure(limits.max_rows > 0, SCHEMA, "limits.max_rows", "at least 1", || "0".to_owned())?;
         ensure(limits.max_text_bytes > 0, SCHEMA, "limits.max_text_bytes", "at least 1", || "0".to_owned())?;
+        let z_score = raw.suspicious_z_score.unwrap_or(DEFAULT_Z_SCORE);
+        ensure(z_score > 0.0, SCHEMA, "suspicious_z_score", "a number greater than 0", || format!("{z_score:?}"))?;
         let mut by_name = FastMap::default();
         let mut features = Vec::with_capacity(raw.features.len());
         for (index, feature) in raw.features.into_iter().enumerate() {
@@ -70,7 +77,15 @@ impl Schema {
                 ));
             }
         }
-        Ok(Self { features, limits, policy: raw.policy, by_name })
+        Ok(Self {
+            features,
+            limits,
+            policy: raw.policy,
+            refuses_non_finite: raw.reject_non_finite,
+            on_suspicious: raw.suspicious,
+            z_score,
+            by_name,
+        })
     }
 }
 

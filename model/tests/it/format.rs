@@ -62,7 +62,7 @@ fn schemas_are_checked() {
     let package = Package::new("regression");
     let good = package.read("schema.json");
     let feature = |key: &'static str, value: Value| move |schema: &mut Value| schema["features"][0][key] = value;
-    let cases: [Case; 14] = [
+    let cases: [Case; 17] = [
         (Box::new(feature("name", json!("c1"))), "features: expected each name once"),
         (Box::new(feature("name", json!(""))), "1 to 256 bytes"),
         (Box::new(feature("kind", json!("date"))), "unknown variant `date`"),
@@ -76,6 +76,9 @@ fn schemas_are_checked() {
         (Box::new(|schema| schema["features"] = json!([])), "features: expected at least one"),
         (Box::new(|schema| schema["limits"] = json!({"max_rows": 0})), "limits.max_rows"),
         (Box::new(|schema| schema["policy"] = json!("lenient")), "unknown variant `lenient`"),
+        (Box::new(|schema| schema["suspicious"] = json!("wonder")), "unknown variant `wonder`"),
+        (Box::new(|schema| schema["suspicious_z_score"] = json!(0)), "suspicious_z_score: expected a number greater"),
+        (Box::new(|schema| schema["reject_non_finite"] = json!("yes")), "expected a boolean"),
         (
             Box::new(|schema| {
                 schema["features"][0]["required"] = json!(true);

@@ -6,9 +6,8 @@ use anyhow::{Context, bail};
 use model::{Model, Predictions};
 use tonic::Status;
 use understudy::{
-    encode::{Encoded, Rules, encode_rows, encode_tensors},
+    encode::{Encoded, Rules, encode_rows, encode_tensors, policy_of_rows, policy_of_tensors},
     source,
-    v1::Policy,
 };
 
 use super::Request;
@@ -46,10 +45,16 @@ thread_local! {
 pub(super) fn answer(model: &Model, request: &Request, out: &mut Answer) -> Result<(), Status> {
     SCRATCH.with_borrow_mut(|(encoded, predictions)| {
         // The primary has decided how many rows are too many.
-        let rules = |policy| Rules::of(model, Some(usize::MAX), policy);
+        let rules = Rules { max_rows: usize::MAX, ..Rules::of(model) };
         match request {
-            Request::Tensors(request) => encode_tensors(request, model, rules(Policy::Unspecified), encoded)?,
-            Request::Rows(request) => encode_rows(&request.rows, model, rules(request.policy()), encoded)?,
+            Request::Tensors(request) => {
+                let rules = rules.asked(policy_of_tensors(request)?)?;
+                encode_tensors(request, model, rules, encoded)?;
+            }
+            Request::Rows(request) => {
+                let rules = rules.asked(policy_of_rows(request)?)?;
+                encode_rows(&request.rows, model, rules, encoded)?;
+            }
         }
         model.predict(&encoded.batch, predictions).map_err(|error| Status::internal(error.to_string()))?;
         out.clear();
