@@ -312,6 +312,11 @@ impl Identity {
         Err(Status::permission_denied(format!("this method takes the role '{}', which the caller lacks", role.name())))
     }
 
+    /// Whether nobody may do what `role` may.
+    pub fn is_off(&self, role: Role) -> bool {
+        self.exposure(Need::Role(role)).1 == Exposure::Off
+    }
+
     /// Where `need` is met at all, and the setting that says so.
     fn exposure(&self, need: Need) -> (&'static str, Exposure) {
         match need {
@@ -324,4 +329,4 @@ impl Identity {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -8,7 +8,7 @@ use understudy::{
     DESCRIPTORS,
     edge::{self, Body, Gate, Peer},
     health::Registry,
-    identity::Identity,
+    identity::{Identity, Role},
     inference::grpc_inference_service_server::GrpcInferenceServiceServer,
     shutdown::Phases,
     v1::tap_service_server::TapServiceServer,
@@ -54,7 +54,10 @@ impl Front {
         identity: Identity,
         phases: &Phases,
     ) -> Result<Self, tonic_reflection::server::Error> {
-        let exposed = [INFERENCE, PREDICTION, TAP, HEALTH];
+        let mut exposed = vec![INFERENCE, PREDICTION, HEALTH];
+        if !identity.is_off(Role::Observer) {
+            exposed.push(TAP);
+        }
         let mut routes = RoutesBuilder::default();
         let limit = predictor.messages.request;
         routes.add_service(health.service().max_decoding_message_size(limit));

@@ -115,9 +115,9 @@ impl Jwt {
         };
         let mut named = keys.iter().filter(of_id).peekable();
         if named.peek().is_none() {
-            if let Some(refresh) = &self.refresh {
-                // That it is full means that somebody has asked already.
-                drop(refresh.try_send(()));
+            // That it is full means that somebody has asked already.
+            if self.refresh.as_ref().is_some_and(|refresh| refresh.try_send(()).is_ok()) {
+                tracing::debug!("a token is signed with an unknown key: the keys are fetched again");
             }
             return Err(unauthenticated("the token is signed with a key that is not known"));
         }
