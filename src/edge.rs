@@ -23,7 +23,8 @@ pub use instruments::{Instruments, Refusal};
 pub use listener::{Address, Listener};
 pub use pulse::Pulse;
 pub use routed::routed;
-pub use unary::{Call, Frame, Gate, MessageLimits, unary};
+pub use tls::{ClientAuthority, Tls, TlsFiles};
+pub use unary::{Call, Frame, Gate, MessageLimits, denied, unary};
 
 use crate::shutdown::Phases;
 
@@ -38,6 +39,7 @@ mod meter;
 mod pulse;
 mod routed;
 mod timeout;
+mod tls;
 mod unary;
 
 /// The limits of a listener. Defaults: `reliability.md` section 6; each is asserted on the wire by `tests/`.
@@ -107,11 +109,18 @@ impl Default for Limits {
     }
 }
 
-/// Who called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Who called. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// Over TCP.
     Tcp(SocketAddr),
+    /// Over TLS.
+    Tls {
+        /// Where from.
+        address: SocketAddr,
+        /// The [name](crate::identity::certificate::name) in a certificate that was verified.
+        certificate: Option<Arc<str>>,
+    },
     /// Over the Unix socket.
     Unix,
 }
@@ -120,8 +129,16 @@ impl Peer {
     /// Its address; none on the Unix socket.
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
-            Self::Tcp(address) => Some(address.ip()),
+            Self::Tcp(address) | Self::Tls { address, .. } => Some(address.ip()),
             Self::Unix => None,
+        }
+    }
+
+    /// The name in its certificate.
+    pub fn certificate(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Tls { certificate, .. } => certificate.as_ref(),
+            Self::Tcp(_) | Self::Unix => None,
         }
     }
 
@@ -129,7 +146,7 @@ impl Peer {
     pub fn is_local(&self) -> bool {
         match self {
             Self::Unix => true,
-            Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
+            Self::Tcp(address) | Self::Tls { address, .. } => address.ip().to_canonical().is_loopback(),
         }
     }
 }
@@ -149,6 +166,8 @@ pub struct Setup<'a> {
     pub workers: usize,
     /// Of every connection.
     pub limits: &'a Limits,
+    /// Of every connection over TCP; absent: plaintext. The Unix socket is plaintext.
+    pub tls: Option<&'a Arc<Tls>>,
     /// The life of the process.
     pub phases: &'a Phases,
     /// What is counted.
@@ -170,7 +189,7 @@ impl Edge {
     /// # Errors
     /// A thread can't be started or a socket can't be registered.
     pub fn start<F: Front>(setup: &Setup<'_>, listeners: Vec<Listener>, front: &F) -> io::Result<Self> {
-        let Setup { name, workers, limits, phases, instruments } = *setup;
+        let Setup { name, workers, limits, tls, phases, instruments } = *setup;
         let workers = workers.max(1);
         let pulse = Pulse::new(workers);
         let places = accept::Places::new(limits, instruments.clone());
@@ -182,6 +201,7 @@ impl Edge {
             senders.push(send);
             let work = connection::Worker {
                 limits: limits.clone(),
+                tls: tls.cloned(),
                 phases: phases.clone(),
                 instruments: instruments.clone(),
                 front: front.clone(),

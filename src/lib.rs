@@ -4,7 +4,9 @@
 //! * [`settings`] — a flag, an environment variable and a TOML key for each setting, merged and then validated
 //! * [`telemetry`] — logs and the Prometheus recorder
 //! * [`source`] — where a model comes from
-//! * [`edge`] — the listener: connection and stream limits, deadlines, message framing
+//! * [`reload`] — files that are read again when they change
+//! * [`edge`] — the listener: connection and stream limits, TLS, deadlines, message framing
+//! * [`identity`] — who calls, and what they may
 //! * [`inference`], [`v1`] — the generated protocol
 //! * [`encode`] — the one place where protobuf meets the model
 //! * [`status`] — the one mapping from errors to gRPC codes
@@ -18,6 +20,8 @@ pub mod admin;
 pub mod edge;
 pub mod encode;
 pub mod health;
+pub mod identity;
+pub mod reload;
 pub mod settings;
 pub mod shutdown;
 pub mod source;

@@ -1,38 +1,79 @@
 //! An address becomes a channel, a status an error for people.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, bail};
 use tonic::{
     Code, Status,
+    service::interceptor::InterceptedService,
     transport::{Channel, Endpoint},
 };
 use tonic_types::StatusExt as _;
-use understudy::status;
+use understudy::{
+    identity::credentials::{Bearer, Credentials},
+    status,
+};
 
 use crate::words::shown;
 
 /// On one machine a connection takes microseconds, across the world under a second.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Connects to `HOST:PORT`, `http://HOST:PORT` or `unix:PATH`.
-///
-/// # Errors
-/// It is no such address, or nobody listens there.
-pub(crate) async fn connect(address: &str) -> anyhow::Result<Channel> {
-    let endpoint = endpoint(address)?.connect_timeout(CONNECT_TIMEOUT);
-    endpoint.connect().await.with_context(|| format!("can't connect to {address}"))
+/// A connection, and the token on each of its calls.
+pub(crate) type Service = InterceptedService<Channel, Bearer>;
+
+/// What is shown to the other side
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Shown {
+    /// Who vouches for an https:// address (PEM) [default: the authorities of the system]
+    #[arg(long, env = "UNDERSTUDY_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// The certificate that is shown to it (PEM)
+    #[arg(long, env = "UNDERSTUDY_CERT", value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, env = "UNDERSTUDY_KEY", value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// A file with the token that is sent to it
+    #[arg(long, env = "UNDERSTUDY_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
 }
 
-fn endpoint(address: &str) -> anyhow::Result<Endpoint> {
+impl Shown {
+    /// Connects to `HOST:PORT`, `http://HOST:PORT`, `https://HOST:PORT` or `unix:PATH`.
+    ///
+    /// # Errors
+    /// It is no such address, nobody listens there, or a file can't be used.
+    pub(crate) async fn connect(&self, address: &str) -> anyhow::Result<Service> {
+        let Self { ca, cert, key, token_file } = self.clone();
+        let credentials = Credentials { ca, certificate: cert, key, token: token_file };
+        let bearer = credentials.bearer().map_err(anyhow::Error::msg)?;
+        let endpoint = credentials.endpoint(&url(address)?).map_err(anyhow::Error::msg)?;
+        let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).connect().await;
+        Ok(InterceptedService::new(channel.with_context(|| format!("can't connect to {address}"))?, bearer))
+    }
+}
+
+/// Connects, showing nothing.
+///
+/// # Errors
+/// It is no address, or nobody listens there.
+pub(crate) async fn connect(address: &str) -> anyhow::Result<Channel> {
+    let endpoint = Credentials::default().endpoint(&url(address)?).map_err(anyhow::Error::msg)?;
+    let connected = endpoint.connect_timeout(CONNECT_TIMEOUT).connect().await;
+    connected.with_context(|| format!("can't connect to {address}"))
+}
+
+fn url(address: &str) -> anyhow::Result<String> {
+    const EXPECTED: &str = "expected HOST:PORT, http://HOST:PORT, https://HOST:PORT or unix:PATH";
     let url = match address.split_once("://") {
         _ if address.starts_with("unix:") => address.to_owned(),
         None => format!("http://{address}"),
-        Some(("http", _)) => address.to_owned(),
-        Some(("https", _)) => bail!("{address}: TLS is not supported, use http:// or a proxy that ends it"),
-        Some(_) => bail!("{address}: expected HOST:PORT, http://HOST:PORT or unix:PATH"),
+        Some(("http" | "https", _)) => address.to_owned(),
+        Some(_) => bail!("{address}: {EXPECTED}"),
     };
-    Endpoint::from_shared(url).with_context(|| format!("{address}: expected HOST:PORT, http://HOST:PORT or unix:PATH"))
+    Endpoint::from_shared(url.clone()).with_context(|| format!("{address}: {EXPECTED}"))?;
+    Ok(url)
 }
 
 /// The error of a call: code and message, then one line for each field that is wrong. `first` is the row with which the
@@ -71,12 +112,11 @@ mod tests {
 
     #[test]
     fn addresses_of_every_kind_are_taken() {
-        for address in ["localhost:8001", "127.0.0.1:8001", "[::1]:8001", "http://x:1", "unix:/tmp/x", "unix:///tmp/x"]
-        {
-            assert!(endpoint(address).is_ok(), "{address}");
+        for address in ["localhost:8001", "127.0.0.1:8001", "[::1]:8001", "http://x:1", "https://x:1", "unix:/tmp/x"] {
+            assert!(url(address).is_ok(), "{address}");
         }
-        for address in ["https://x:1", "ftp://x:1", "a b:1"] {
-            assert!(endpoint(address).is_err(), "{address}");
+        for address in ["ftp://x:1", "a b:1"] {
+            assert!(url(address).is_err(), "{address}");
         }
     }
 

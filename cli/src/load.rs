@@ -17,14 +17,13 @@ use tonic::{
     client::Grpc,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     codegen::http::uri::PathAndQuery,
-    transport::Channel,
 };
 use understudy::{
     source, status,
     v1::{PredictRequest, Row},
 };
 
-use crate::{connect::connect, output, predict::input, words::count};
+use crate::{connect::{Service, Shown}, output, predict::input, words::count};
 
 const PREDICT: &str = "/understudy.v1.PredictionService/Predict";
 const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
@@ -39,6 +38,8 @@ pub(crate) struct Arguments {
     /// HOST:PORT, http://HOST:PORT or unix:PATH
     #[arg(long, env = "UNDERSTUDY_SERVER", value_name = "ADDRESS", default_value = "http://127.0.0.1:8001")]
     server: String,
+    #[command(flatten)]
+    shown: Shown,
     /// Which model; for `predict` not needed when the server has one only
     #[arg(long, value_name = "NAME", default_value = "")]
     model: String,
@@ -156,7 +157,7 @@ async fn measure(
     let begin = Instant::now() + WARM_UP;
     let end = begin + arguments.duration;
     for connection in 0..arguments.connections {
-        let channel = connect(&arguments.server).await?;
+        let channel = arguments.shown.connect(&arguments.server).await?;
         for lane in 0..arguments.in_flight {
             let start = (connection * arguments.in_flight + lane) as usize * 61;
             let path = match arguments.protocol {
@@ -186,8 +187,12 @@ async fn measure(
 }
 
 async fn drive(
+<<<<<<< HEAD
     channel: Channel,
     path: &'static str,
+=======
+    channel: Service,
+>>>>>>> identity
     bodies: Arc<[bytes::Bytes]>,
     start: usize,
     begin: Instant,

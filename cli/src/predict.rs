@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
-use tonic::{Request, transport::Channel};
+use tonic::Request;
 use understudy::v1::{PredictRequest, PredictResponse, prediction_service_client::PredictionServiceClient};
 
 use crate::{
@@ -28,6 +28,8 @@ pub(crate) struct Arguments {
     /// HOST:PORT, http://HOST:PORT or unix:PATH
     #[arg(long, env = "UNDERSTUDY_SERVER", value_name = "ADDRESS", default_value = "http://127.0.0.1:8001")]
     server: String,
+    #[command(flatten)]
+    shown: connect::Shown,
     /// A package directory: evaluate the rows right here, without a server
     #[arg(long, value_name = "DIR", conflicts_with_all = ["model", "version"])]
     package: Option<PathBuf>,
@@ -64,7 +66,7 @@ pub(crate) fn run(arguments: &Arguments, output: Output) -> anyhow::Result<ExitC
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {
-        let mut client = PredictionServiceClient::new(connect::connect(&arguments.server).await?);
+        let mut client = PredictionServiceClient::new(arguments.shown.connect(&arguments.server).await?);
         let mut answered = Vec::new();
         let mut row = 0;
         // Also without any row: then the server says what it thinks of that.
@@ -93,7 +95,7 @@ pub(crate) fn run(arguments: &Arguments, output: Output) -> anyhow::Result<ExitC
 
 /// One request; `first` is the row with which it begins.
 async fn ask(
-    client: &mut PredictionServiceClient<Channel>,
+    client: &mut PredictionServiceClient<connect::Service>,
     arguments: &Arguments,
     rows: Vec<understudy::v1::Row>,
     first: usize,

@@ -9,7 +9,7 @@ use understudy::{
 };
 
 use crate::{
-    connect::{connect, failed},
+    connect::{Shown, failed},
     live::Live,
     output::{self, Output},
     report_json, view,
@@ -24,6 +24,8 @@ pub(crate) struct Arguments {
     /// The sidecar: HOST:PORT, http://HOST:PORT or unix:PATH
     #[arg(value_name = "ADDRESS", env = "UNDERSTUDY_SIDECAR", default_value = "http://127.0.0.1:8011")]
     address: String,
+    #[command(flatten)]
+    shown: Shown,
     /// Follow it until Ctrl-C
     #[arg(long)]
     watch: bool,
@@ -54,7 +56,7 @@ fn exit_code(verdict: Verdict) -> u8 {
 }
 
 async fn get(arguments: &Arguments, output: Output) -> anyhow::Result<Report> {
-    let mut client = ShadowServiceClient::new(connect(&arguments.address).await?);
+    let mut client = ShadowServiceClient::new(arguments.shown.connect(&arguments.address).await?);
     let report = client.get_report(GetReportRequest {}).await.map_err(|status| failed(&status, 0))?.into_inner();
     if arguments.json {
         output::line(format_args!("{:#}", report_json::report(&report)))?;
@@ -68,7 +70,7 @@ async fn get(arguments: &Arguments, output: Output) -> anyhow::Result<Report> {
 async fn watch(arguments: &Arguments, output: Output) -> anyhow::Result<Report> {
     let signal = shutdown::signal().context("no signal handlers")?;
     tokio::pin!(signal);
-    let mut client = ShadowServiceClient::new(connect(&arguments.address).await?);
+    let mut client = ShadowServiceClient::new(arguments.shown.connect(&arguments.address).await?);
     let request = WatchReportRequest { interval_millis: INTERVAL_MILLIS };
     let mut reports = client.watch_report(request).await.map_err(|status| failed(&status, 0))?.into_inner();
     let mut live = Live::new(output);

@@ -7,6 +7,7 @@ use model::OnSuspicious;
 use serde::{Deserialize, Serialize};
 use understudy::{
     edge::{Address, InFlight, Limits, MessageLimits},
+    identity,
     settings::Problems,
     telemetry::LogFormat,
 };
@@ -103,7 +104,53 @@ pub struct Settings {
     /// How often the golden rows are predicted again [default: 60s]
     #[arg(long, env = "UNDERSTUDY_SELF_TEST_INTERVAL", value_name = "DURATION")]
     pub self_test_interval: Option<String>,
-    /// Who may subscribe to the tap: "off", "local" (Unix socket and loopback), "any" [default: local]
+    /// Serve TLS with this certificate and those between it and its authority (PEM), read again when it changes
+    #[arg(long, env = "UNDERSTUDY_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, env = "UNDERSTUDY_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Ask clients for certificates of these authorities (PEM)
+    #[arg(long, env = "UNDERSTUDY_TLS_CLIENT_CA", value_name = "FILE")]
+    pub tls_client_ca: Option<PathBuf>,
+    /// Whether clients must have one: "required", "optional" [default: required]
+    #[arg(long, env = "UNDERSTUDY_TLS_CLIENT_AUTH", value_name = "WHETHER")]
+    pub tls_client_auth: Option<String>,
+    /// Certificates of clients that are revoked (CRL, PEM)
+    #[arg(long, env = "UNDERSTUDY_TLS_CLIENT_CRL", value_name = "FILE")]
+    pub tls_client_crl: Option<PathBuf>,
+    /// How often certificates, keys and clients are looked at for changes [default: 10s]
+    #[arg(long, env = "UNDERSTUDY_TLS_RELOAD_INTERVAL", value_name = "DURATION")]
+    pub tls_reload_interval: Option<String>,
+    /// Clients with their roles, tokens and certificates (TOML); with it, or with jwt-keys, nobody else may call
+    #[arg(long, env = "UNDERSTUDY_CLIENTS", value_name = "FILE")]
+    pub clients: Option<PathBuf>,
+    /// Who signs tokens (JWT): their "iss"
+    #[arg(long, env = "UNDERSTUDY_JWT_ISSUER", value_name = "NAME")]
+    pub jwt_issuer: Option<String>,
+    /// Whom they are for: among their "aud"
+    #[arg(long, env = "UNDERSTUDY_JWT_AUDIENCE", value_name = "NAME")]
+    pub jwt_audience: Option<String>,
+    /// Their public keys: a file (PEM or JWK set), or the URL of a JWK set
+    #[arg(long, env = "UNDERSTUDY_JWT_KEYS", value_name = "FILE|URL")]
+    pub jwt_keys: Option<String>,
+    /// How often keys are fetched from their URL [default: 5m]
+    #[arg(long, env = "UNDERSTUDY_JWT_KEYS_INTERVAL", value_name = "DURATION")]
+    pub jwt_keys_interval: Option<String>,
+    /// The claim that holds the roles of a token [default: roles]
+    #[arg(long, env = "UNDERSTUDY_JWT_ROLES_CLAIM", value_name = "NAME")]
+    pub jwt_roles_claim: Option<String>,
+    /// Where reflection answers: "off", "local" (Unix socket and loopback), "any" [default: local; any with clients or jwt-keys]
+    #[arg(long, env = "UNDERSTUDY_REFLECTION", value_name = "WHO")]
+    pub reflection: Option<String>,
+    /// Who may load and unload models: as for reflection [default: as there]
+    #[arg(long, env = "UNDERSTUDY_CONTROL", value_name = "WHO")]
+    pub control: Option<String>,
+    /// Whether health answers callers without a token: probes have none [default: true]
+    #[arg(long, env = "UNDERSTUDY_HEALTH_OPEN", value_name = "BOOL")]
+    pub health_open: Option<bool>,
+    /// Who may subscribe to the tap: "off", "local" (Unix socket and loopback), "any"; with clients or jwt-keys it takes the role
+    /// observer, too [default: local; any with clients or jwt-keys]
     #[arg(long, env = "UNDERSTUDY_TAP", value_name = "WHO")]
     pub tap: Option<String>,
     /// Exchanges that may wait for one subscriber; more are dropped and counted [default: 4096]
@@ -121,17 +168,6 @@ pub struct Settings {
     /// "json" or "text" [default: json]
     #[arg(long, env = "UNDERSTUDY_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<String>,
-}
-
-/// Who may subscribe to the tap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TapAccess {
-    /// Nobody.
-    Off,
-    /// The Unix socket and loopback: the tap carries everybody's data.
-    Local,
-    /// Everybody who reaches the port.
-    Any,
 }
 
 /// A configuration that can't be wrong.
@@ -165,8 +201,8 @@ pub struct Config {
     pub drain_delay: Duration,
     /// Between two runs of the golden rows.
     pub self_test_interval: Duration,
-    /// Who may subscribe.
-    pub tap: TapAccess,
+    /// TLS, and who may call what.
+    pub identity: identity::settings::Config,
     /// Exchanges that may wait for one subscriber.
     pub tap_queue: usize,
     /// Bytes that may wait for one subscriber.
@@ -319,15 +355,24 @@ impl Settings {
                 self.self_test_interval.as_deref(),
                 Duration::from_secs(60),
             ),
-            tap: match self.tap.as_deref() {
-                Some("off") => TapAccess::Off,
-                None | Some("local") => TapAccess::Local,
-                Some("any") => TapAccess::Any,
-                Some(other) => {
-                    p.add("tap", format_args!("expected off, local or any, got {other:?}"));
-                    TapAccess::Off
-                }
-            },
+            identity: identity::settings::Raw {
+                tls_cert: self.tls_cert,
+                tls_key: self.tls_key,
+                tls_client_ca: self.tls_client_ca,
+                tls_client_auth: self.tls_client_auth,
+                tls_client_crl: self.tls_client_crl,
+                tls_reload_interval: self.tls_reload_interval,
+                clients: self.clients,
+                jwt_issuer: self.jwt_issuer,
+                jwt_audience: self.jwt_audience,
+                jwt_keys: self.jwt_keys,
+                jwt_keys_interval: self.jwt_keys_interval,
+                jwt_roles_claim: self.jwt_roles_claim,
+                reflection: self.reflection,
+                control: self.control,
+                health_open: self.health_open,
+            }
+            .validate(p, ("tap", self.tap.as_deref())),
             tap_queue: p.number("tap-queue", self.tap_queue, 4096, 1..=1 << 20),
             tap_queue_bytes: p.number("tap-queue-bytes", self.tap_queue_bytes, 32 << 20, 1..=1 << 40),
             ports_file: self.ports_file,

@@ -7,6 +7,7 @@ use understudy::{
     admin,
     edge::{Address, Admission, Edge, Gate, Instruments, Listener, Setup},
     health::Registry,
+    identity::Identity,
     shutdown::{Phase, Phases, Shutdown},
     status::Chain,
 };
@@ -39,17 +40,22 @@ pub enum StartError {
     /// A model may not serve.
     #[error("no model is served")]
     Models(#[source] ModelsError),
+    /// Certificates, keys or clients can't be used.
+    #[error("{0}")]
+    Identity(String),
     /// The system does not give what every process needs.
     #[error("the server can't start: {0}")]
     System(String),
 }
 
 impl StartError {
-    /// For `main`: 65 for a package that is refused, 69 for an address that can't be had, 70 for the rest (sysexits.h).
+    /// For `main`: 65 for a package that is refused, 69 for an address that can't be had, 78 for files of the configuration that can't be
+    /// used, 70 for the rest (sysexits.h).
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Models(_) => 65,
             Self::Listen { .. } => 69,
+            Self::Identity(_) => 78,
             Self::System(_) => 70,
         }
     }
@@ -144,7 +150,8 @@ impl Server {
             ids: PredictionIds::new().map_err(system)?,
         });
         let gate = Gate { messages: config.messages, admission: admission.clone() };
-        let front = Front::new(&predictor, gate, &metrics, &health, config.tap, &phases).map_err(system)?;
+        let (identity, tls) = Identity::start(&config.identity, metrics.recorder()).map_err(StartError::Identity)?;
+        let front = Front::new(&predictor, gate, &metrics, &health, identity, &phases).map_err(system)?;
         let sampled = instruments.clone();
         let sample = move || sampled.sample(&admission);
         admin::start(admin, metrics.handle(), sample, &health, &phases).map_err(system)?;
@@ -152,6 +159,7 @@ impl Server {
             name: "worker",
             workers: config.workers,
             limits: &config.limits,
+            tls: tls.as_ref(),
             phases: &phases,
             instruments: &instruments,
         };

@@ -6,14 +6,15 @@ use hyper::body::Incoming;
 use tonic::service::{Routes, RoutesBuilder};
 use understudy::{
     DESCRIPTORS,
-    edge::{self, Body, Client, Gate, Peer},
+    edge::{self, Body, Gate, Peer},
     health::Registry,
+    identity::{Identity, Role},
     inference::grpc_inference_service_server::GrpcInferenceServiceServer,
     shutdown::Phases,
     v1::tap_service_server::TapServiceServer,
 };
 
-use crate::{config::TapAccess, metrics::Metrics, predict::Predictor};
+use crate::{metrics::Metrics, predict::Predictor};
 
 mod inference;
 mod tap;
@@ -35,6 +36,7 @@ pub struct Front(Arc<Inner>);
 struct Inner {
     predictor: Arc<Predictor>,
     gate: Gate,
+    identity: Identity,
     metrics: Arc<Metrics>,
     routes: Routes,
 }
@@ -49,20 +51,20 @@ impl Front {
         gate: Gate,
         metrics: &Arc<Metrics>,
         health: &Registry,
-        tap: TapAccess,
+        identity: Identity,
         phases: &Phases,
     ) -> Result<Self, tonic_reflection::server::Error> {
         let mut exposed = vec![INFERENCE, PREDICTION, HEALTH];
+        if !identity.is_off(Role::Observer) {
+            exposed.push(TAP);
+        }
         let mut routes = RoutesBuilder::default();
         let limit = predictor.messages.request;
         routes.add_service(health.service().max_decoding_message_size(limit));
         let inference = inference::Service::new(predictor.models.clone(), health.clone());
         routes.add_service(GrpcInferenceServiceServer::new(inference).max_decoding_message_size(limit));
-        if tap != TapAccess::Off {
-            exposed.push(TAP);
-            let service = tap::Service::new(predictor.clone(), tap, phases.clone());
-            routes.add_service(TapServiceServer::new(service).max_decoding_message_size(limit));
-        }
+        let tap = tap::Service::new(predictor.clone(), phases.clone());
+        routes.add_service(TapServiceServer::new(tap).max_decoding_message_size(limit));
         let reflection = || {
             let builder = tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -71,18 +73,25 @@ impl Front {
         };
         routes.add_service(reflection().build_v1()?);
         routes.add_service(reflection().build_v1alpha()?);
-        let inner =
-            Inner { predictor: predictor.clone(), gate, metrics: metrics.clone(), routes: routes.routes().prepare() };
-        Ok(Self(Arc::new(inner)))
+        let (predictor, metrics, routes) = (predictor.clone(), metrics.clone(), routes.routes().prepare());
+        Ok(Self(Arc::new(Inner { predictor, gate, identity, metrics, routes })))
     }
 }
 
 impl edge::Front for Front {
     async fn call(&self, request: http::Request<Incoming>, peer: Peer) -> http::Response<Body> {
         let started = Instant::now();
-        let Inner { predictor, gate, metrics, routes } = &*self.0;
-        let client = || Client::from(&peer);
+        let Inner { predictor, gate, identity, metrics, routes } = &*self.0;
         let path = request.uri().path();
+        let caller = match identity.admit(path, request.headers(), &peer) {
+            Ok(caller) => caller,
+            Err(status) => {
+                metrics.method(path).ended(status.code(), started);
+                return edge::denied(&request, &status);
+            }
+        };
+        let from = &peer;
+        let client = || caller.client(from);
         match path {
             MODEL_INFER => {
                 let (response, code) = edge::unary(request, gate, client, |call| predictor.infer(call)).await;
@@ -96,7 +105,7 @@ impl edge::Front for Front {
             }
             _ => {
                 let method = metrics.method(path).clone();
-                edge::routed(routes.clone(), request, peer, client, gate, move |code| method.ended(code, started)).await
+                edge::routed(routes.clone(), request, peer.clone(), client, gate, move |code| method.ended(code, started)).await
             }
         }
     }

@@ -61,7 +61,7 @@ impl Candidate {
             CandidateSource::Package(path) => package::open(path).map(|model| Self::Package(Box::new(model))),
             CandidateSource::Server { url, model, version } => {
                 let name = model.clone().or_else(|| config.primary_model.clone());
-                remote::Server::new(url, name, version, config.candidate_timeout)
+                remote::Server::new(url, name, version, config.candidate_timeout, &config.candidate_credentials)
                     .map(|server| Self::Server(Box::new(server)))
             }
         }

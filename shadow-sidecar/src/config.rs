@@ -6,6 +6,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 use understudy::{
     edge::{Address, Limits},
+    identity::{self, credentials::Credentials},
     settings::Problems,
     telemetry::LogFormat,
 };
@@ -16,13 +17,13 @@ use crate::{compare::Tolerance, verdict::Gates};
 #[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
-    /// The server whose tap is followed: http://HOST:PORT or unix:PATH [default: http://127.0.0.1:8001]
+    /// The server whose tap is followed: http(s)://HOST:PORT or unix:PATH [default: http://127.0.0.1:8001]
     #[arg(long, env = "SHADOW_PRIMARY", value_name = "URL")]
     pub primary: Option<String>,
     /// Which of its models; not needed when it serves one only
     #[arg(long, env = "SHADOW_PRIMARY_MODEL", value_name = "NAME")]
     pub primary_model: Option<String>,
-    /// Who rehearses: a package (directory), or a server of the Open Inference Protocol (http://HOST:PORT)
+    /// Who rehearses: a package (directory), or a server of the Open Inference Protocol (http(s)://HOST:PORT)
     #[arg(long, env = "SHADOW_CANDIDATE", value_name = "DIR|URL")]
     pub candidate: Option<String>,
     /// The candidate's name on its server [default: as the primary's]
@@ -31,6 +32,30 @@ pub struct Settings {
     /// The candidate's version on its server [default: its newest]
     #[arg(long, env = "SHADOW_CANDIDATE_VERSION", value_name = "VERSION")]
     pub candidate_version: Option<String>,
+    /// Who vouches for an https:// primary (PEM) [default: the authorities of the system]
+    #[arg(long, env = "SHADOW_PRIMARY_CA", value_name = "FILE")]
+    pub primary_ca: Option<PathBuf>,
+    /// The certificate that is shown to it (PEM)
+    #[arg(long, env = "SHADOW_PRIMARY_CERT", value_name = "FILE")]
+    pub primary_cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, env = "SHADOW_PRIMARY_KEY", value_name = "FILE")]
+    pub primary_key: Option<PathBuf>,
+    /// A file with the token that is sent to it
+    #[arg(long, env = "SHADOW_PRIMARY_TOKEN_FILE", value_name = "FILE")]
+    pub primary_token_file: Option<PathBuf>,
+    /// Who vouches for an https:// candidate (PEM) [default: the authorities of the system]
+    #[arg(long, env = "SHADOW_CANDIDATE_CA", value_name = "FILE")]
+    pub candidate_ca: Option<PathBuf>,
+    /// The certificate that is shown to it (PEM)
+    #[arg(long, env = "SHADOW_CANDIDATE_CERT", value_name = "FILE")]
+    pub candidate_cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, env = "SHADOW_CANDIDATE_KEY", value_name = "FILE")]
+    pub candidate_key: Option<PathBuf>,
+    /// A file with the token that is sent to it
+    #[arg(long, env = "SHADOW_CANDIDATE_TOKEN_FILE", value_name = "FILE")]
+    pub candidate_token_file: Option<PathBuf>,
     /// Where gRPC is served [default: 0.0.0.0:8011]
     #[arg(long, env = "SHADOW_GRPC_LISTEN", value_name = "IP:PORT")]
     pub grpc_listen: Option<String>,
@@ -85,6 +110,55 @@ pub struct Settings {
     /// How often metrics are sent to it [default: 10s]
     #[arg(long, env = "SHADOW_OTLP_INTERVAL", value_name = "DURATION")]
     pub otlp_interval: Option<String>,
+    /// Serve TLS with this certificate and those between it and its authority (PEM), read again when it changes
+    #[arg(long, env = "SHADOW_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, env = "SHADOW_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Ask clients for certificates of these authorities (PEM)
+    #[arg(long, env = "SHADOW_TLS_CLIENT_CA", value_name = "FILE")]
+    pub tls_client_ca: Option<PathBuf>,
+    /// Whether clients must have one: "required", "optional" [default: required]
+    #[arg(long, env = "SHADOW_TLS_CLIENT_AUTH", value_name = "WHETHER")]
+    pub tls_client_auth: Option<String>,
+    /// Certificates of clients that are revoked (CRL, PEM)
+    #[arg(long, env = "SHADOW_TLS_CLIENT_CRL", value_name = "FILE")]
+    pub tls_client_crl: Option<PathBuf>,
+    /// How often certificates, keys and clients are looked at for changes [default: 10s]
+    #[arg(long, env = "SHADOW_TLS_RELOAD_INTERVAL", value_name = "DURATION")]
+    pub tls_reload_interval: Option<String>,
+    /// Clients with their roles, tokens and certificates (TOML); with it, or with jwt-keys, nobody else may call
+    #[arg(long, env = "SHADOW_CLIENTS", value_name = "FILE")]
+    pub clients: Option<PathBuf>,
+    /// Who signs tokens (JWT): their "iss"
+    #[arg(long, env = "SHADOW_JWT_ISSUER", value_name = "NAME")]
+    pub jwt_issuer: Option<String>,
+    /// Whom they are for: among their "aud"
+    #[arg(long, env = "SHADOW_JWT_AUDIENCE", value_name = "NAME")]
+    pub jwt_audience: Option<String>,
+    /// Their public keys: a file (PEM or JWK set), or the URL of a JWK set
+    #[arg(long, env = "SHADOW_JWT_KEYS", value_name = "FILE|URL")]
+    pub jwt_keys: Option<String>,
+    /// How often keys are fetched from their URL [default: 5m]
+    #[arg(long, env = "SHADOW_JWT_KEYS_INTERVAL", value_name = "DURATION")]
+    pub jwt_keys_interval: Option<String>,
+    /// The claim that holds the roles of a token [default: roles]
+    #[arg(long, env = "SHADOW_JWT_ROLES_CLAIM", value_name = "NAME")]
+    pub jwt_roles_claim: Option<String>,
+    /// Where reflection answers: "off", "local" (Unix socket and loopback), "any" [default: local; any with clients or jwt-keys]
+    #[arg(long, env = "SHADOW_REFLECTION", value_name = "WHO")]
+    pub reflection: Option<String>,
+    /// Who may begin an epoch: as for reflection [default: as there]
+    #[arg(long, env = "SHADOW_CONTROL", value_name = "WHO")]
+    pub control: Option<String>,
+    /// Whether health answers callers without a token: probes have none [default: true]
+    #[arg(long, env = "SHADOW_HEALTH_OPEN", value_name = "BOOL")]
+    pub health_open: Option<bool>,
+    /// Who may read reports: "off", "local" (Unix socket and loopback), "any"; with clients or jwt-keys it takes the role
+    /// observer, too [default: local; any with clients or jwt-keys]
+    #[arg(long, env = "SHADOW_REPORTS", value_name = "WHO")]
+    pub reports: Option<String>,
     /// After a signal: how long health says NOT_SERVING before the end [default: 0s]
     #[arg(long, env = "SHADOW_DRAIN_DELAY", value_name = "DURATION")]
     pub drain_delay: Option<String>,
@@ -149,6 +223,12 @@ pub struct Config {
     pub otlp_endpoint: Option<String>,
     /// Between two exports; absent: as the standard variables say.
     pub otlp_interval: Option<Duration>,
+    /// What is shown to the primary.
+    pub primary_credentials: Credentials,
+    /// What is shown to a candidate's server.
+    pub candidate_credentials: Credentials,
+    /// TLS, and who may call what.
+    pub identity: identity::settings::Config,
     /// Of the listener.
     pub limits: Limits,
     /// Between NOT_SERVING and the end of accepting.
@@ -176,9 +256,9 @@ impl Settings {
             })
         };
         let url = |p: &mut Problems, name: &str, text: &str| {
-            let known = ["http://", "unix:"].iter().any(|scheme| text.starts_with(scheme));
+            let known = ["http://", "https://", "unix:"].iter().any(|scheme| text.starts_with(scheme));
             if !known || tonic::transport::Endpoint::from_shared(text.to_owned()).is_err() {
-                p.add(name, format_args!("expected http://HOST:PORT or unix:PATH, got {text:?}"));
+                p.add(name, format_args!("expected http://HOST:PORT, https://HOST:PORT or unix:PATH, got {text:?}"));
             }
         };
         let primary = self.primary.unwrap_or_else(|| "http://127.0.0.1:8001".into());
@@ -251,6 +331,38 @@ impl Settings {
                 .otlp_interval
                 .as_deref()
                 .map(|text| p.duration("otlp-interval", Some(text), Duration::from_secs(10))),
+            identity: identity::settings::Raw {
+                tls_cert: self.tls_cert,
+                tls_key: self.tls_key,
+                tls_client_ca: self.tls_client_ca,
+                tls_client_auth: self.tls_client_auth,
+                tls_client_crl: self.tls_client_crl,
+                tls_reload_interval: self.tls_reload_interval,
+                clients: self.clients,
+                jwt_issuer: self.jwt_issuer,
+                jwt_audience: self.jwt_audience,
+                jwt_keys: self.jwt_keys,
+                jwt_keys_interval: self.jwt_keys_interval,
+                jwt_roles_claim: self.jwt_roles_claim,
+                reflection: self.reflection,
+                control: self.control,
+                health_open: self.health_open,
+            }
+            .validate(p, ("reports", self.reports.as_deref())),
+            primary_credentials: credentials(
+                p,
+                ("primary-cert", self.primary_cert),
+                ("primary-key", self.primary_key),
+                self.primary_ca,
+                self.primary_token_file,
+            ),
+            candidate_credentials: credentials(
+                p,
+                ("candidate-cert", self.candidate_cert),
+                ("candidate-key", self.candidate_key),
+                self.candidate_ca,
+                self.candidate_token_file,
+            ),
             limits: Limits {
                 grace: p.duration("drain-timeout", self.drain_timeout.as_deref(), Duration::from_secs(5)),
                 ..Limits::default()
@@ -265,4 +377,20 @@ impl Settings {
         }
         problems.into_result(config)
     }
+}
+
+/// A certificate is of no use without its key, nor the key without it.
+fn credentials(
+    p: &mut Problems,
+    (cert, certificate): (&str, Option<PathBuf>),
+    (name, key): (&str, Option<PathBuf>),
+    ca: Option<PathBuf>,
+    token: Option<PathBuf>,
+) -> Credentials {
+    match (&certificate, &key) {
+        (Some(_), None) => p.add(cert, format_args!("expected {name}, too, got none")),
+        (None, Some(_)) => p.add(name, format_args!("expected {cert}, too, got none")),
+        _ => {}
+    }
+    Credentials { ca, certificate, key, token }
 }

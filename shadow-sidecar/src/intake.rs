@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context, bail};
-use tonic::transport::Endpoint;
 use understudy::{
+    identity::credentials::{Bearer, Credentials},
     shutdown::{Phase, Phases},
     v1::{
         ModelDescription, SubscribeRequest, TapCounts, TapDescription, TapMessage, tap_service_client::TapServiceClient,
@@ -26,17 +26,29 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// The side that follows the primary.
 #[derive(Clone, Debug)]
 pub struct Intake {
-    /// `http://HOST:PORT` or `unix:PATH`.
+    /// `http(s)://HOST:PORT` or `unix:PATH`.
     url: String,
     /// Which model; absent: the only one.
     model: Option<String>,
     sample_rate: f64,
+    credentials: Credentials,
+    bearer: Bearer,
 }
 
 impl Intake {
     /// As configured.
-    pub fn new(config: &Config) -> Self {
-        Self { url: config.primary.clone(), model: config.primary_model.clone(), sample_rate: config.sample_rate }
+    ///
+    /// # Errors
+    /// The token's file can't be read.
+    pub fn new(config: &Config) -> Result<Self, String> {
+        let credentials = config.primary_credentials.clone();
+        Ok(Self {
+            url: config.primary.clone(),
+            model: config.primary_model.clone(),
+            sample_rate: config.sample_rate,
+            bearer: credentials.bearer().map_err(|error| format!("primary-token-file: {error}"))?,
+            credentials,
+        })
     }
 
     /// Follows the tap until the process closes.
@@ -72,7 +84,9 @@ impl Intake {
     }
 
     async fn subscribe(&self, rehearsal: &Rehearsal) -> anyhow::Result<()> {
-        let channel = Endpoint::from_shared(self.url.clone())?
+        // Certificates are read anew for each connection.
+        let endpoint = self.credentials.endpoint(&self.url).map_err(anyhow::Error::msg)?;
+        let channel = endpoint
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(Duration::from_secs(10))
             .keep_alive_timeout(Duration::from_secs(10))
@@ -83,7 +97,7 @@ impl Intake {
             .await
             .context("can't connect")?;
         // A message is at most what the server had queued for us, which the server bounds.
-        let mut client = TapServiceClient::new(channel).max_decoding_message_size(usize::MAX);
+        let mut client = TapServiceClient::with_interceptor(channel, self.bearer.clone()).max_decoding_message_size(usize::MAX);
         let request = SubscribeRequest {
             subscriber: "shadow-sidecar".into(),
             sample_rate: self.sample_rate,

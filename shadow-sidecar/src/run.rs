@@ -7,6 +7,7 @@ use understudy::{
     admin,
     edge::{Address, Admission, Edge, Gate, InFlight, Instruments, Listener, Setup},
     health::Registry,
+    identity::Identity,
     shutdown::{Phase, Phases, Shutdown},
 };
 
@@ -42,17 +43,22 @@ pub enum StartError {
     /// The candidate may not rehearse.
     #[error("the candidate can't rehearse: {0:#}")]
     Candidate(anyhow::Error),
+    /// Certificates, keys or clients can't be used.
+    #[error("{0}")]
+    Identity(String),
     /// The system does not give what every process needs.
     #[error("the sidecar can't start: {0}")]
     System(String),
 }
 
 impl StartError {
-    /// For `main`: 65 for a package that is refused, 69 for an address that can't be had, 70 for the rest (sysexits.h).
+    /// For `main`: 65 for a package that is refused, 69 for an address that can't be had, 78 for files of the configuration that can't be
+    /// used, 70 for the rest (sysexits.h).
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Candidate(_) => 65,
             Self::Listen { .. } => 69,
+            Self::Identity(_) => 78,
             Self::System(_) => 70,
         }
     }
@@ -131,12 +137,19 @@ impl Sidecar {
         let instruments = Arc::new(Instruments::new(metrics.recorder()));
         let admission = Arc::new(Admission::new(InFlight::default(), instruments.clone()));
         let gate = Gate { messages: MESSAGES, admission: admission.clone() };
-        let front = Front::new(&rehearsal, gate, &health, &phases).map_err(system)?;
+        let (identity, tls) = Identity::start(&config.identity, metrics.recorder()).map_err(StartError::Identity)?;
+        let front = Front::new(&rehearsal, gate, identity, &health, &phases).map_err(system)?;
         let sampled = instruments.clone();
         let sample = move || sampled.sample(&admission);
         admin::start(admin, metrics.handle(), sample, &health, &phases).map_err(system)?;
-        let setup =
-            Setup { name: "shadow", workers: 1, limits: &config.limits, phases: &phases, instruments: &instruments };
+        let setup = Setup {
+            name: "shadow",
+            workers: 1,
+            limits: &config.limits,
+            tls: tls.as_ref(),
+            phases: &phases,
+            instruments: &instruments,
+        };
         let edge = Edge::start(&setup, vec![grpc], &front).map_err(system)?;
         edge.pulse().watch(&health, &phases).map_err(system)?;
 
@@ -144,7 +157,7 @@ impl Sidecar {
         for _ in 0..config.concurrency {
             tasks.spawn(rehearsal.clone().work());
         }
-        tasks.spawn(Intake::new(&config).run(rehearsal.clone(), phases.clone()));
+        tasks.spawn(Intake::new(&config).map_err(StartError::Identity)?.run(rehearsal.clone(), phases.clone()));
         tasks.spawn(tick(rehearsal.clone(), metrics));
         // The candidate or the primary may be down: the sidecar itself serves all the same, and says so in its report.
         health.set_ready(&OWN, true);

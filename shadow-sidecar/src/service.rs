@@ -12,8 +12,9 @@ use tonic::{
 };
 use understudy::{
     DESCRIPTORS,
-    edge::{self, Body, Client, Gate, MessageLimits, Peer},
+    edge::{self, Body, Gate, MessageLimits, Peer},
     health::Registry,
+    identity::Identity,
     shutdown::{Phase, Phases},
     v1::{
         GetReportRequest, Report, StartEpochRequest, StartEpochResponse, WatchReportRequest,
@@ -91,12 +92,14 @@ impl ShadowService for Service {
 pub(crate) struct Front {
     routes: Routes,
     gate: Gate,
+    identity: Arc<Identity>,
 }
 
 impl Front {
     pub(crate) fn new(
         rehearsal: &Arc<Rehearsal>,
         gate: Gate,
+        identity: Identity,
         health: &Registry,
         phases: &Phases,
     ) -> Result<Self, tonic_reflection::server::Error> {
@@ -114,12 +117,17 @@ impl Front {
             .add_service(ShadowServiceServer::new(service))
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?);
-        Ok(Self { routes: routes.routes().prepare(), gate })
+        Ok(Self { routes: routes.routes().prepare(), gate, identity: Arc::new(identity) })
     }
 }
 
 impl edge::Front for Front {
     async fn call(&self, request: http::Request<Incoming>, peer: Peer) -> http::Response<Body> {
-        edge::routed(self.routes.clone(), request, peer, || Client::from(&peer), &self.gate, |_| {}).await
+        let caller = match self.identity.admit(request.uri().path(), request.headers(), &peer) {
+            Ok(caller) => caller,
+            Err(status) => return edge::denied(&request, &status),
+        };
+        let client = || caller.client(&peer);
+        edge::routed(self.routes.clone(), request, peer.clone(), client, &self.gate, |_| {}).await
     }
 }

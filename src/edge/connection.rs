@@ -1,6 +1,14 @@
 //! A worker and its connections.
 
-use std::{convert::Infallible, io, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    panic::AssertUnwindSafe,
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::FutureExt as _;
 use http::{Response, StatusCode};
@@ -15,7 +23,7 @@ use tokio::{
 use tonic::Status;
 
 use super::{
-    Body, Front, Limits, Peer,
+    Body, Front, Limits, Peer, Tls,
     accept::{Accepted, Socket},
     instruments::{Cut, Instruments},
     meter::{Failing, Metered, Patience},
@@ -27,6 +35,7 @@ use crate::shutdown::{Phase, Phases};
 #[derive(Clone, Debug)]
 pub(super) struct Worker<F> {
     pub(super) limits: Limits,
+    pub(super) tls: Option<Arc<Tls>>,
     pub(super) phases: Phases,
     pub(super) instruments: Arc<Instruments>,
     pub(super) front: F,
@@ -61,23 +70,49 @@ impl<F: Front> Worker<F> {
     async fn serve(&self, accepted: Accepted) -> io::Result<()> {
         let Accepted { socket, peer, place } = accepted;
         match socket {
-            Socket::Tcp(stream) => self.drive(TcpStream::from_std(stream)?, peer).await,
-            Socket::Unix(stream) => self.drive(UnixStream::from_std(stream)?, peer).await,
+            Socket::Tcp(stream) => {
+                let stream = TcpStream::from_std(stream)?;
+                match (&self.tls, &peer) {
+                    (Some(tls), Peer::Tcp(address)) => self.secure(tls, stream, *address).await?,
+                    _ => self.drive(stream, peer, self.limits.greeting).await,
+                }
+            }
+            Socket::Unix(stream) => self.drive(UnixStream::from_std(stream)?, peer, self.limits.greeting).await,
         }
         drop(place);
         Ok(())
     }
 
-    async fn drive<I>(&self, io: I, peer: Peer)
+    /// The handshake takes of the time for the greeting.
+    async fn secure(&self, tls: &Tls, stream: TcpStream, address: SocketAddr) -> io::Result<()> {
+        let began = Instant::now();
+        let handshake = tokio::select! {
+            handshake = tokio::time::timeout(self.limits.greeting, tls.accept(stream)) => handshake,
+            () = self.phases.reached(Phase::Closing) => return Ok(()),
+        };
+        let Ok(accepted) = handshake else {
+            self.cut(&Peer::Tcp(address), Cut::Failing(Failing::Greeting));
+            return Ok(());
+        };
+        let (stream, certificate) = accepted?;
+        let left = self.limits.greeting.saturating_sub(began.elapsed());
+        // Boxed: most of what a connection holds, and a plaintext one need not make room for both.
+        Box::pin(self.drive(stream, Peer::Tls { address, certificate }, left)).await;
+        Ok(())
+    }
+
+    async fn drive<I>(&self, io: I, peer: Peer, greeting: Duration)
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { limits, phases, instruments, front } = self;
+        let Self { limits, phases, instruments, front, tls: _ } = self;
         let (io, state) = Metered::new(io, limits.control_frames_burst, limits.control_frames_a_second);
         let service = {
             let (front, state, instruments) = (front.clone(), state.clone(), instruments.clone());
+            let peer = peer.clone();
             service_fn(move |request: http::Request<Incoming>| {
                 let (front, state, instruments) = (front.clone(), state.clone(), instruments.clone());
+                let peer = peer.clone();
                 async move {
                     let answered = AssertUnwindSafe(front.call(request, peer)).catch_unwind().await;
                     let answer = answered.unwrap_or_else(|_| panicked(&instruments));
@@ -86,13 +121,13 @@ impl<F: Front> Worker<F> {
             })
         };
         let mut connection = pin!(builder(limits).serve_connection(TokioIo::new(io), service));
-        let patience = Patience { greeting: limits.greeting, headers: limits.headers, unread: limits.unread };
+        let patience = Patience { greeting, headers: limits.headers, unread: limits.unread };
         let mut failing = pin!(state.fails(patience));
         let ended = tokio::select! {
             ended = connection.as_mut() => Ok(ended),
-            failing = failing.as_mut() => return self.cut(peer, Cut::Failing(failing)),
+            failing = failing.as_mut() => return self.cut(&peer, Cut::Failing(failing)),
             () = aged(limits.age) => {
-                self.cut(peer, Cut::Age);
+                self.cut(&peer, Cut::Age);
                 Err(limits.age_grace)
             }
             () = phases.reached(Phase::Closing) => Err(limits.grace),
@@ -108,22 +143,22 @@ impl<F: Front> Worker<F> {
                 };
                 tokio::select! {
                     ended = connection => ended,
-                    failing = failing => return self.cut(peer, Cut::Failing(failing)),
-                    () = tokio::time::sleep(grace) => return self.cut(peer, Cut::Grace),
-                    () = closing => return self.cut(peer, Cut::Grace),
+                    failing = failing => return self.cut(&peer, Cut::Failing(failing)),
+                    () = tokio::time::sleep(grace) => return self.cut(&peer, Cut::Grace),
+                    () = closing => return self.cut(&peer, Cut::Grace),
                 }
             }
         };
         if let Err(error) = ended {
             if state.flooded() {
-                return self.cut(peer, Cut::Failing(Failing::Flood));
+                return self.cut(&peer, Cut::Failing(Failing::Flood));
             }
             tracing::debug!(?peer, %error, "a connection has ended with an error");
         }
     }
 
     /// Whoever does this often would fill the log; the counter tells as much.
-    fn cut(&self, peer: Peer, reason: Cut) {
+    fn cut(&self, peer: &Peer, reason: Cut) {
         tracing::debug!(?peer, ?reason, "a connection is ended");
         self.instruments.cut(reason);
     }

@@ -150,6 +150,11 @@ where
     }
 }
 
+/// Answers a call that may not be made; its body is not read.
+pub fn denied(request: &http::Request<Incoming>, status: &Status) -> Response<Body> {
+    refuse_http(request).unwrap_or_else(|| failure(StatusCode::OK, status))
+}
+
 /// What the client allows, and what a call may take.
 pub(super) fn allowed(
     headers: &HeaderMap,

@@ -12,9 +12,11 @@ use model::{Kind, Schema};
 use tonic::{
     Status,
     metadata::MetadataValue,
-    transport::{Channel, Endpoint},
+    service::interceptor::InterceptedService,
+    transport::Channel,
 };
 use understudy::{
+    identity::credentials::{Bearer, Credentials},
     inference::{
         InferTensorContents, ModelInferRequest, ModelMetadataRequest,
         grpc_inference_service_client::GrpcInferenceServiceClient, model_infer_request::InferInputTensor,
@@ -37,7 +39,7 @@ const MAX_ANSWER: usize = 64 << 20;
 /// The server.
 #[derive(Debug)]
 pub struct Server {
-    client: GrpcInferenceServiceClient<Channel>,
+    client: GrpcInferenceServiceClient<InterceptedService<Channel, Bearer>>,
     timeout: Duration,
     /// As it was configured; empty: the newest.
     asked_version: String,
@@ -48,15 +50,22 @@ pub struct Server {
 }
 
 impl Server {
-    pub(super) fn new(url: &str, name: Option<String>, version: &str, timeout: Duration) -> anyhow::Result<Self> {
-        let channel = Endpoint::from_shared(url.to_owned())
-            .with_context(|| format!("candidate: {url}"))?
+    pub(super) fn new(
+        url: &str,
+        name: Option<String>,
+        version: &str,
+        timeout: Duration,
+        credentials: &Credentials,
+    ) -> anyhow::Result<Self> {
+        let endpoint = credentials.endpoint(url).map_err(anyhow::Error::msg).context("candidate")?;
+        let bearer = credentials.bearer().map_err(anyhow::Error::msg).context("candidate-token-file")?;
+        let channel = endpoint
             .connect_timeout(timeout)
             .http2_keep_alive_interval(Duration::from_secs(30))
             .keep_alive_while_idle(true)
             .connect_lazy();
         Ok(Self {
-            client: GrpcInferenceServiceClient::new(channel).max_decoding_message_size(MAX_ANSWER),
+            client: GrpcInferenceServiceClient::with_interceptor(channel, bearer).max_decoding_message_size(MAX_ANSWER),
             timeout,
             asked_version: version.to_owned(),
             identity: Mutex::new((name.unwrap_or_default(), version.to_owned())),

@@ -68,7 +68,7 @@ impl Bare {
         let messages = MessageLimits { request: 1 << 20, response: 1 << 30, time: Duration::from_secs(30) };
         let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
         let Address::Tcp(address) = listener.address().unwrap() else { unreachable!("an IP address") };
-        let setup = Setup { name: "bare", workers: 1, limits, phases: &phases, instruments: &instruments };
+        let setup = Setup { name: "bare", workers: 1, limits, tls: None, phases: &phases, instruments: &instruments };
         Edge::start(&setup, vec![listener], &Sizes(Gate { messages, admission: admission.clone() })).unwrap();
         Self { address, shutdown, admission, scrape: recorder.handle() }
     }
