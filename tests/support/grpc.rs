@@ -119,8 +119,9 @@ impl Connection {
         let mut ready = self.send.clone().ready().await?;
         let (response, mut body) = ready.send_request(request, call.body.is_empty())?;
         if !call.body.is_empty() {
-            // Kept by h2 until the server's window lets it through.
-            body.send_data(call.body.clone(), true)?;
+            // Kept by h2 until the server's window lets it through. A server that refuses by the headers alone may have ended
+            // the stream by now; what it said is still to be read.
+            drop(body.send_data(call.body.clone(), true));
         }
         read(response.await?).await
     }

@@ -124,6 +124,11 @@ impl Wire {
         Self { stream, received: BytesMut::new() }
     }
 
+    /// Over a connection that is there, on which nothing was said.
+    pub fn over(stream: TcpStream) -> Self {
+        Self { stream, received: BytesMut::new() }
+    }
+
     /// Connects and sends the preface and empty SETTINGS.
     pub async fn open(address: SocketAddr) -> Self {
         let mut wire = Self::silent(address).await;
