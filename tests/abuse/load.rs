@@ -145,20 +145,23 @@ pub(crate) async fn overload(report: &mut Report, how: &How, flags: &[&str], tim
     let prober = probe(target.admin, &probed);
     let mut peak = saturation;
     for (times, length) in [(0.5, time / 2), (1.0, time / 2), (2.0, time / 2), (4.0, time)] {
+        let cpu = machine::cpu(target.pid());
         let step = open_loop(&connections, &call, saturation * times, length).await;
+        let busy = machine::cpu(target.pid()).saturating_sub(cpu).as_secs_f64() / step.took.as_secs_f64();
         if times <= 2.0 {
             peak = peak.max(step.goodput());
         }
         let (p99, refusal) = (quantile(&step.accepted, 0.99), quantile(&step.refused, 0.99));
         let done = step.accepted.len() + step.refused.len() + step.others.len();
         let text = format!(
-            "{:.0}/s good of {:.0}/s, p99 {p99:.1?}; {} refused in {refusal:.1?}, {} pushback; {} else, {} not offered",
+            "{:.0}/s good of {:.0}/s, p99 {p99:.1?}; {} refused in {refusal:.1?}, {} pushback; {} else, {} not offered; CPU {:.0} %",
             step.goodput(),
             done as f64 / step.took.as_secs_f64(),
             step.refused.len(),
             step.with_pushback,
             step.others.len(),
-            step.skipped
+            step.skipped,
+            100.0 * busy
         );
         let what = format!("{times} × {saturation:.0}/s of {ROWS} rows");
         if times < 4.0 {
@@ -211,6 +214,7 @@ pub(crate) async fn tenants(report: &mut Report, how: &How, flags: &[&str], time
         let address = target.grpc;
         greedy.spawn(async move {
             let Ok(stream) = stall::connect_from(address, 7).await else { return 0 };
+            drop(stream.set_nodelay(true));
             let Ok((send, connection)) = h2::client::handshake(stream).await else { return 0 };
             let driver = tokio::spawn(async move { drop(connection.await) });
             let call = Call::new(PREDICT, &test_set().predict(n..n + ROWS));

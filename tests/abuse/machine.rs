@@ -2,11 +2,11 @@
 
 use std::{fs, time::Duration};
 
-/// KiB of a line of `/proc/PID/status`.
+/// KiB of a line of `/proc/PID/status`; 0 when it can't be read.
 fn status(pid: u32, name: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
-    line.split_whitespace().nth(1).or_else(|| line.split_whitespace().next()).and_then(|kib| kib.parse().ok()).unwrap_or(0)
+    line.split_whitespace().next().and_then(|kib| kib.parse().ok()).unwrap_or(0)
 }
 
 /// Resident memory, in bytes.

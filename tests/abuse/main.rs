@@ -131,6 +131,9 @@ async fn promises(
         Ok(target) => target,
         Err(why) => return report.line("", "a server by default", "starts", &why, false),
     };
+    if machine::rss(target.pid()) == 0 || !machine::reset_peak(target.pid()) {
+        return report.line("", "/proc", "tells the memory of the server", "does not", false);
+    }
     let baseline = victim::Baseline::measure(target.grpc, window).await;
     println!("     victim alone: p99 {:.1?}, next to a busy thread {:.1?}", baseline.quiet, baseline.floor);
     if wanted("P13") {

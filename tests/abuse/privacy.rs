@@ -86,6 +86,7 @@ pub(crate) async fn cardinality(report: &mut Report, how: &How, flags: &[&str], 
     for n in 0..1_000 {
         drop(connection.call(&ask(n)).await);
     }
+    drop(connection.call(&Call { path: "/s.Service/Method".into(), ..ask(0) }).await);
     let (series, before) = (Scrape::of(target.admin).await.samples().len(), machine::rss(target.pid()));
     let mut strange = 0;
     for n in 0..names / 64 {

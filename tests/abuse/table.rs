@@ -132,7 +132,7 @@ const CASES: [(&str, &str, &str); 96] = [
 ];
 
 /// Where we see something else than the table on purpose.
-const ARGUED: [(&str, &str, &str); 14] = [
+const ARGUED: [(&str, &str, &str); 15] = [
     ("W4", "0", "+proto and parameters are the same format by gRPC's specification; only +json is refused"),
     ("W20", "0", "gzip, and identity in spite of the header, are served; only snappy is refused, with grpc-accept-encoding"),
     ("W26", "8", "rows are counted before anything else: what is refused is the size of the batch, as in I34"),
@@ -146,6 +146,7 @@ const ARGUED: [(&str, &str, &str); 14] = [
     ("I30", "3", "an unknown category is refused under `strict`; else the model's rule holds"),
     ("I34", "0", "exactly as many rows as allowed are answered"),
     ("S5", "RST 11", "four times over the limit the HTTP/2 library ends the connection (GOAWAY 11) instead of reading on"),
+    ("S5", "closed", "the same, when the end of the connection overtakes its GOAWAY"),
     ("I36", "0", "256 bytes are allowed, control characters are escaped wherever the id is shown"),
 ];
 

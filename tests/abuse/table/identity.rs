@@ -124,7 +124,7 @@ async fn without_identity(how: &How) -> Vec<Try> {
     let shadow = connection.call(&good().header("x-shadow", "1")).await;
     let after = target.connect().await.call(&good()).await;
     vec![
-        Try::expect("S5 1 MB", word(&token), &["HTTP 431", "HTTP 431/8", "RST 11"]),
+        Try::expect("S5 1 MB", word(&token), &["HTTP 431", "HTTP 431/8", "RST 11", "closed"]),
         Try::expect("S5 40 KB", word(&some), &["HTTP 431", "HTTP 431/8"]),
         Try::expect("S7 RepositoryModelLoad", word(&load), &["12"]),
         Try::expect("S10 x-shadow", word(&shadow), &["0"]),
