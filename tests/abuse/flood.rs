@@ -8,9 +8,7 @@ use std::{
 use support::{
     grpc::PREDICT,
     target::Target,
-    wire::{
-        CONTINUATION, DATA, END_STREAM, Frame, GOAWAY, PING, PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE, Wire,
-    },
+    wire::{CONTINUATION, DATA, END_STREAM, Frame, GOAWAY, PING, PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE, Wire},
 };
 use tokio::time::timeout;
 
@@ -63,7 +61,9 @@ fn p18() -> Vec<Attack> {
         attack("MadeYouReset: no method", vec![], |n| {
             vec![Frame::headers(n, END_STREAM, &[(":scheme", "http"), (":path", "/")])]
         }),
-        attack("CONTINUATION", vec![endless], |_| vec![Frame::new(CONTINUATION, 0, 1, [0x10, 1, b'a', 1, b'b'].repeat(200))]),
+        attack("CONTINUATION", vec![endless], |_| {
+            vec![Frame::new(CONTINUATION, 0, 1, [0x10, 1, b'a', 1, b'b'].repeat(200))]
+        }),
         attack("empty DATA", vec![open(1)], |_| vec![Frame::new(DATA, 0, 1, [])]),
         attack("DATA of one byte", begun, |_| vec![Frame::new(DATA, 0, 1, [0])]),
     ]
@@ -130,7 +130,8 @@ async fn each(report: &mut Report, target: &Target, baseline: Baseline, promise:
             _ => format!("closed < 5 s, victim 0 errors, p99 < {:.1?}", baseline.allowed()),
         };
         let grown = machine::mib(growth);
-        let text = format!("{ended}, {} frames, +{grown:.1} MiB, then CPU {} ms; {victim}", cut.frames, idle.as_millis());
+        let text =
+            format!("{ended}, {} frames, +{grown:.1} MiB, then CPU {} ms; {victim}", cut.frames, idle.as_millis());
         report.line(promise, attack.name, &asked, &text, in_time && unharmed && growth < 4 << 20);
     }
 }

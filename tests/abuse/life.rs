@@ -124,9 +124,11 @@ pub(crate) async fn drain(report: &mut Report, how: &How, flags: &[&str]) {
     }
     let ended = draining.ended(Duration::from_secs(30)).await;
     let took = signalled.elapsed();
-    let (answered, failed) = timeout(Duration::from_secs(15), clients).await.ok().and_then(Result::ok).unwrap_or((0, 1));
+    let (answered, failed) =
+        timeout(Duration::from_secs(15), clients).await.ok().and_then(Result::ok).unwrap_or((0, 1));
     let code = ended.as_ref().and_then(|ended| ended.code);
-    let text = format!("NOT_SERVING after {told:.1?}, exit {code:?} after {took:.1?}; {answered} answered, {failed} failed");
+    let text =
+        format!("NOT_SERVING after {told:.1?}, exit {code:?} after {took:.1?}; {answered} answered, {failed} failed");
     let kept = told.is_some_and(|told| told <= Duration::from_millis(100)) && code == Some(0) && failed == 0;
     report.line("P41", "SIGTERM under load", "NOT_SERVING <= 100 ms, exit 0 <= 30 s, 0 errors", &text, kept);
 }

@@ -123,7 +123,8 @@ pub(crate) async fn cancellations(report: &mut Report, target: &Target, calls: u
                 random ^= random << 17;
                 random as usize
             };
-            let (mut done, mut reconnects, mut wire, mut stream) = (0, 0, open_from(address, seed as u32).await.ok(), 1_u32);
+            let (mut done, mut reconnects, mut wire, mut stream) =
+                (0, 0, open_from(address, seed as u32).await.ok(), 1_u32);
             while done < calls / 8 && reconnects < 2_000 {
                 let Some(open) = &mut wire else {
                     reconnects += 1;
@@ -132,7 +133,7 @@ pub(crate) async fn cancellations(report: &mut Report, target: &Target, calls: u
                     continue;
                 };
                 let cut = next() % (body.len() + 1);
-                let end = if cut == body.len() { 1 } else { 0 };
+                let end = u8::from(cut == body.len());
                 let mut frames = vec![Frame::call(stream, 0, PREDICT, &[])];
                 frames.extend(body[..cut].chunks(16_000).map(|chunk| Frame::new(DATA, 0, stream, chunk)));
                 frames.push(Frame::new(DATA, end, stream, []));
@@ -167,7 +168,8 @@ pub(crate) async fn cancellations(report: &mut Report, target: &Target, calls: u
         answered += u32::from(connection.call(&good).await.status == Some(0));
     }
     let gauges = if gauge { format!("in flight {leaked}") } else { "no gauge of calls in flight".into() };
-    let text = format!("{sent} resets, {cut} reconnects; {gauges}, +{:.1} MiB, then {answered}/128", machine::mib(growth));
+    let text =
+        format!("{sent} resets, {cut} reconnects; {gauges}, +{:.1} MiB, then {answered}/128", machine::mib(growth));
     let kept = sent > calls * 9 / 10 && leaked == 0.0 && answered == 128 && growth < 16 << 20;
     report.line("P13", "resets at random points", "0 leaked, 128 of 128 calls answered after", &text, kept);
 }

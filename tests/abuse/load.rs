@@ -194,7 +194,13 @@ pub(crate) async fn overload(report: &mut Report, how: &How, flags: &[&str], tim
     probed.sort_unstable();
     let p99 = quantile(&probed, 0.99);
     let text = format!("{} probes, p99 {p99:.1?}, worst {:.1?}", probed.len(), probed.last().unwrap_or(&p99));
-    report.line("P10", "/healthz, /livez, /metrics through it", "p99 < 100 ms", &text, p99 < Duration::from_millis(100));
+    report.line(
+        "P10",
+        "/healthz, /livez, /metrics through it",
+        "p99 < 100 ms",
+        &text,
+        p99 < Duration::from_millis(100),
+    );
 }
 
 /// P17: two addresses, of which one asks for all that it may.
@@ -220,7 +226,8 @@ pub(crate) async fn tenants(report: &mut Report, how: &How, flags: &[&str], time
             let call = Call::new(PREDICT, &test_set().predict(n..n + ROWS));
             let mut asked = 0_u64;
             loop {
-                let mut request = http::Request::post(format!("http://localhost{PREDICT}")).body(()).expect("a request");
+                let mut request =
+                    http::Request::post(format!("http://localhost{PREDICT}")).body(()).expect("a request");
                 *request.headers_mut() = call.headers.clone();
                 let Ok(mut ready) = send.clone().ready().await else { break };
                 let Ok((response, mut body)) = ready.send_request(request, false) else { break };

@@ -47,7 +47,8 @@ const ROOMY: [&str; 2] = ["--max-connections-per-address", "1000"];
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let soak = arguments.soak.as_deref().map_or(Ok(Duration::from_secs(if arguments.quick { 15 } else { 60 })), seconds);
+    let soak =
+        arguments.soak.as_deref().map_or(Ok(Duration::from_secs(if arguments.quick { 15 } else { 60 })), seconds);
     let soak = match soak {
         Ok(soak) => soak,
         Err(text) => {
@@ -140,7 +141,11 @@ async fn promises(
         limits::cancellations(report, &target, if quick { 4_000 } else { 10_000 }).await;
     }
     if wanted("P14") {
-        report.not_applicable("P14", "panic of a handler", "no request makes one panic; see server/src/compute.rs, src/edge");
+        report.not_applicable(
+            "P14",
+            "panic of a handler",
+            "no request makes one panic; see server/src/compute.rs, src/edge",
+        );
     }
     if wanted("P15") {
         limits::amplification(report, how, flags).await;

@@ -38,7 +38,8 @@ fn canaries() -> Vec<Call> {
     tensors.id.clone_from(&hostile);
     calls.push(Call::new(MODEL_INFER, &tensors));
     let good = || Call::new(PREDICT, &test_set().predict(0..1));
-    for name in ["x-request-id", "authorization", "user-agent", "traceparent", "x-shadow-id", "grpc-timeout", "cookie"] {
+    for name in ["x-request-id", "authorization", "user-agent", "traceparent", "x-shadow-id", "grpc-timeout", "cookie"]
+    {
         calls.push(good().header(name, CANARY));
     }
     calls.push(Call { path: format!("/{CANARY}.Service/Method"), ..good() });
@@ -66,12 +67,25 @@ pub(crate) async fn canary(report: &mut Report, how: &How, flags: &[&str]) {
         let parsed = log.lines().filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()).count();
         let steering = log.chars().filter(|c| (c.is_control() && *c != '\n') || *c == '\u{202e}').count();
         let hits = log.matches(CANARY).count() + metrics.matches(CANARY).count();
-        let text = format!("{count} places: {parsed} of {lines} lines parse, {steering} control characters, {hits} hits");
+        let text =
+            format!("{count} places: {parsed} of {lines} lines parse, {steering} control characters, {hits} hits");
         // What is debugged may be shown, escaped; by default nothing is.
         let kept = parsed == lines && steering == 0 && (hits == 0 || filter == "debug");
-        report.line("P46", &format!("canary, log level {filter}"), "every line JSON, 0 control characters, 0 hits", &text, kept);
+        report.line(
+            "P46",
+            &format!("canary, log level {filter}"),
+            "every line JSON, 0 control characters, 0 hits",
+            &text,
+            kept,
+        );
         let text = format!("{} of {count} answers", leaking.len());
-        report.line("P49", &format!("texts of errors, {filter}"), "no path, address, source place, control character", &text, leaking.is_empty());
+        report.line(
+            "P49",
+            &format!("texts of errors, {filter}"),
+            "no path, address, source place, control character",
+            &text,
+            leaking.is_empty(),
+        );
     }
 }
 

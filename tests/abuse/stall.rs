@@ -41,7 +41,13 @@ pub(crate) async fn open_from(address: SocketAddr, n: u32) -> io::Result<Wire> {
 }
 
 /// When the server ends each of `sockets`, after `say`; `None` for those that are open after `most`.
-async fn until_closed(address: SocketAddr, sockets: u32, each: u32, say: &'static [u8], most: Duration) -> Vec<Option<Duration>> {
+async fn until_closed(
+    address: SocketAddr,
+    sockets: u32,
+    each: u32,
+    say: &'static [u8],
+    most: Duration,
+) -> Vec<Option<Duration>> {
     let mut closing = JoinSet::new();
     for n in 0..sockets {
         let Ok(mut stream) = connect_from(address, n / each).await else { continue };
@@ -110,7 +116,9 @@ pub(crate) async fn stalled_calls(report: &mut Report, target: &Target, quick: b
                 for frame in heard {
                     if frame.kind == PING && frame.flags & ACK == 0 {
                         drop(wire.send(&[Frame::new(PING, ACK, 0, frame.payload)]).await);
-                    } else if frame.stream == 1 && frame.flags & END_STREAM != 0 || frame.kind == support::wire::RST_STREAM {
+                    } else if frame.stream == 1 && frame.flags & END_STREAM != 0
+                        || frame.kind == support::wire::RST_STREAM
+                    {
                         return;
                     }
                 }
@@ -226,7 +234,8 @@ pub(crate) async fn descriptors(report: &mut Report, how: &How, flags: &[&str]) 
     let released = Instant::now();
     let resumed = timeout(Duration::from_secs(5), async {
         loop {
-            let asked = timeout(Duration::from_millis(300), async { target.connect().await.call(&call).await.status }).await;
+            let asked =
+                timeout(Duration::from_millis(300), async { target.connect().await.call(&call).await.status }).await;
             if asked == Ok(Some(0)) {
                 return;
             }

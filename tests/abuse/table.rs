@@ -134,18 +134,30 @@ const CASES: [(&str, &str, &str); 96] = [
 /// Where we see something else than the table on purpose.
 const ARGUED: [(&str, &str, &str); 15] = [
     ("W4", "0", "+proto and parameters are the same format by gRPC's specification; only +json is refused"),
-    ("W20", "0", "gzip, and identity in spite of the header, are served; only snappy is refused, with grpc-accept-encoding"),
+    (
+        "W20",
+        "0",
+        "gzip, and identity in spite of the header, are served; only snappy is refused, with grpc-accept-encoding",
+    ),
     ("W26", "8", "rows are counted before anything else: what is refused is the size of the batch, as in I34"),
     ("W27", "8", "the shape says so many rows: what is refused is the size of the batch, as in I34"),
     ("W34", "HTTP 431", "the HTTP/2 library answers before it has headers to hand over, so none can be added"),
-    ("W37", "RST 1", "RFC 9113 section 8.1.1: a malformed request is an error of its stream; GOAWAY would cost innocent calls"),
+    (
+        "W37",
+        "RST 1",
+        "RFC 9113 section 8.1.1: a malformed request is an error of its stream; GOAWAY would cost innocent calls",
+    ),
     ("I8", "0", "Predict without rows is the batch of zero rows of I15; ModelInfer without inputs is refused with 3"),
     ("I9", "0", "an input that is not required may be left out"),
     ("I10", "0", "Predict under `sanitize` drops an unknown feature and warns; strict and ModelInfer refuse it with 3"),
     ("I28", "3", "an infinity is refused under `strict`: the policy that the table asks for"),
     ("I30", "3", "an unknown category is refused under `strict`; else the model's rule holds"),
     ("I34", "0", "exactly as many rows as allowed are answered"),
-    ("S5", "RST 11", "four times over the limit the HTTP/2 library ends the connection (GOAWAY 11) instead of reading on"),
+    (
+        "S5",
+        "RST 11",
+        "four times over the limit the HTTP/2 library ends the connection (GOAWAY 11) instead of reading on",
+    ),
     ("S5", "closed", "the same, when the end of the connection overtakes its GOAWAY"),
     ("I36", "0", "256 bytes are allowed, control characters are escaped wherever the id is shown"),
 ];
@@ -273,7 +285,8 @@ fn render(tries: &[Try]) -> (String, usize) {
     let (mut wrong, mut expected_ones, mut argued_ones, mut absent_ones) = (0, 0, 0, 0);
     for (number, what, allowed) in CASES {
         let tries = by_case.remove(number).unwrap_or_default();
-        let mut seen: Vec<&str> = tries.iter().map(|tried| tried.seen.as_str()).filter(|seen| !seen.is_empty()).collect();
+        let mut seen: Vec<&str> =
+            tries.iter().map(|tried| tried.seen.as_str()).filter(|seen| !seen.is_empty()).collect();
         seen.sort_unstable();
         seen.dedup();
         let mut complaints: Vec<String> = tries.iter().filter_map(|tried| tried.complaint.clone()).collect();

@@ -84,7 +84,8 @@ impl How {
         match self {
             Self::Here => {
                 let ports = [["--grpc-listen", "127.0.0.1:0"], ["--admin-listen", "127.0.0.1:0"]];
-                let ports = ports.iter().filter(|[flag, _]| !flags.iter().any(|given| given == flag)).flatten().copied();
+                let ports =
+                    ports.iter().filter(|[flag, _]| !flags.iter().any(|given| given == flag)).flatten().copied();
                 let given = ["server"].into_iter().chain(ports).chain(flags.iter().map(String::as_str));
                 let settings = Flags::try_parse_from(given).map_err(|error| first_line(&error.to_string()))?.settings;
                 settings.clone().validate().map_err(|problems| problems.to_string())?;

@@ -24,7 +24,11 @@ pub(super) async fn tries(target: &Target) -> Vec<Try> {
     let lie = |lengths: &[(&str, &str)], flags| Frame::call(1, flags, PREDICT, lengths);
     let body = |bytes: usize| Frame::new(DATA, END_STREAM, 1, vec![0; bytes]);
     let twice = lie(&[("content-length", "5"), ("content-length", "6")], 0);
-    tries.push(Try::expect("W38 5 and 6, five bytes", stream_ends(target, &[twice.clone(), body(5)]).await, &["RST 1"]));
+    tries.push(Try::expect(
+        "W38 5 and 6, five bytes",
+        stream_ends(target, &[twice.clone(), body(5)]).await,
+        &["RST 1"],
+    ));
     tries.push(Try::expect("W38 5 and 6, six bytes", stream_ends(target, &[twice, body(6)]).await, &["RST 1"]));
     for (name, length, bytes) in [("more", "1", 5), ("less", "9", 5)] {
         let seen = stream_ends(target, &[lie(&[("content-length", length)], 0), body(bytes)]).await;
@@ -57,7 +61,11 @@ async fn headers(target: &Target) -> Vec<Try> {
     vec![
         Try::expect("W34 a header of 20 KiB", word(&long), &["HTTP 431", "HTTP 431/8"]),
         Try::expect("W35 1,000 headers", word(&many), &["HTTP 431", "HTTP 431/8"]),
-        Try::expect("W0 10 KiB of headers", word(&connection.call(&good().header("x", &"x".repeat(10 << 10))).await), &["0"]),
+        Try::expect(
+            "W0 10 KiB of headers",
+            word(&connection.call(&good().header("x", &"x".repeat(10 << 10))).await),
+            &["0"],
+        ),
     ]
 }
 

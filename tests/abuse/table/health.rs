@@ -6,9 +6,7 @@ use support::{grpc::Call, primary::endpoint, target::Target};
 use tokio::time::timeout;
 use tokio_stream::StreamExt as _;
 use tonic::Code;
-use tonic_health::pb::{
-    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
-};
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use super::{Try, word};
 
@@ -17,9 +15,7 @@ const ASKED: usize = 2_000;
 
 pub(super) async fn tries(target: &Target) -> Vec<Try> {
     let connection = target.connect().await;
-    let check = |name: &str| {
-        Call::new("/grpc.health.v1.Health/Check", &HealthCheckRequest { service: name.into() })
-    };
+    let check = |name: &str| Call::new("/grpc.health.v1.Health/Check", &HealthCheckRequest { service: name.into() });
     let mut tries = vec![
         Try::expect("H1 nope", word(&connection.call(&check("nope")).await), &["5"]),
         Try::expect("H0 readiness", word(&connection.call(&check("")).await), &["0"]),

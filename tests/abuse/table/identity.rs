@@ -42,7 +42,7 @@ fn clients() -> (TempDir, String) {
     let path = directory.path().join("clients.toml");
     let mut text = String::new();
     for (name, role, token) in [("app", "reader", READER), ("labels", "writer", WRITER)] {
-        let digest: String = Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = Sha256::digest(token).iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat();
         writeln!(text, "[[client]]\nname = \"{name}\"\nroles = [\"{role}\"]\ntoken-sha256 = [\"{digest}\"]")
             .expect("a string takes it");
     }
@@ -70,7 +70,11 @@ async fn tokens(how: &How) -> Vec<Try> {
         ("S2 empty", with_token(good(), ""), "16"),
         ("S2 Basic", good().header("authorization", "Basic YTpi"), "16"),
         ("S3 a writer predicts", with_token(good(), WRITER), "7"),
-        ("S3 a reader taps", with_token(Call { path: "/understudy.v1.TapService/Subscribe".into(), ..good() }, READER), "7"),
+        (
+            "S3 a reader taps",
+            with_token(Call { path: "/understudy.v1.TapService/Subscribe".into(), ..good() }, READER),
+            "7",
+        ),
     ] {
         let seen = word(&connection.call(&call).await);
         tries.push(Try::expect(name, seen, &expected.split('|').collect::<Vec<_>>()));

@@ -38,7 +38,8 @@ fn one_input(datatype: &str, rows: usize, contents: InferTensorContents) -> Vec<
         contents: Some(contents),
         ..InferInputTensor::default()
     };
-    ModelInferRequest { model_name: "adult".into(), inputs: vec![input], ..ModelInferRequest::default() }.encode_to_vec()
+    ModelInferRequest { model_name: "adult".into(), inputs: vec![input], ..ModelInferRequest::default() }
+        .encode_to_vec()
 }
 
 fn varints(rows: usize) -> Vec<u8> {
