@@ -1,8 +1,8 @@
 """Call a running understudy-server as gRPC's published interoperability cases do, as far as they apply to it.
 
 usage: check_grpcio.py ADDRESS
-The client is grpcio's (C core); messages are written byte by byte, so that nothing of the product takes part. Prints one
-line for each check, `ok NAME: ...` or `FAIL NAME: ...`; exits 1 when one failed.
+The client is grpcio's (C core); messages are written byte by byte, so that nothing of the product takes part. Prints
+one line for each check, `ok NAME: ...` or `FAIL NAME: ...`; exits 1 when one failed.
 """
 
 import sys
@@ -17,8 +17,8 @@ SERVING, SERVICE_UNKNOWN = 1, 3
 NUMBERS = {"model": 1, "rows": 3, "values": 1, "integer": 2, "text": 3}
 SPECIAL = "\t\n100 % of BMP ☺ and non-BMP 😈 and whitespace\r\n\t"
 ROW = {
-    "age": 39, "workclass": "State-gov", "education": "Bachelors", "education_num": 13, "marital_status": "Never-married",
-    "occupation": "Adm-clerical", "relationship": "Not-in-family", "race": "White", "sex": "Male", "capital_gain": 2174,
+    "age": 39, "workclass": "State-gov", "education": "Bachelors", "education_num": 13,
+    "marital_status": "Never-married", "occupation": "Adm-clerical", "relationship": "Not-in-family", "race": "White", "sex": "Male", "capital_gain": 2174,
     "capital_loss": 0, "hours_per_week": 40, "native_country": "United-States",
 }  # fmt: skip
 
@@ -44,7 +44,10 @@ def predict(row=None, rows=1, model="adult", padding=0):
     for _ in range(rows):
         values = b""
         for name, value in (row or ROW).items():
-            kind = varint(NUMBERS["integer"] << 3) + varint(value) if isinstance(value, int) else field(NUMBERS["text"], value)
+            if isinstance(value, int):
+                kind = varint(NUMBERS["integer"] << 3) + varint(value)
+            else:
+                kind = field(NUMBERS["text"], value)
             values += field(NUMBERS["values"], field(1, name) + field(2, kind))
         message += field(NUMBERS["rows"], values)
     # A field from the future.
@@ -55,6 +58,7 @@ class Client:
     """Raw bytes in, raw bytes out."""
 
     def __init__(self, address, *options, **more):
+        """Connects at the first call; `options` are the channel's."""
         self.channel = grpc.insecure_channel(address, options=options, **more)
 
     def call(self, method, message=b"", **options):
@@ -182,7 +186,8 @@ def health(client):
 
 CHECKS = (
     empty_unary, large_unary, compressed_unary, status_code_and_message, special_status_message, unimplemented_method,
-    unimplemented_service, custom_metadata, timeout_on_open_stream, cancel_after_first_response, concurrent_calls, health,
+    unimplemented_service, custom_metadata, timeout_on_open_stream, cancel_after_first_response, concurrent_calls,
+    health,
 )  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 """Compare what h2spec says with the failures that are known and explained.
 
 usage: check_h2spec.py KNOWN REPORT.xml...
-KNOWN has a line for each: SECTION | TITLE | REASON. What fails in some of the reports only is chance: frames of the server
-may overtake those that h2spec waits for. Prints `ok NAME: ...` or `FAIL NAME: ...`; exits 1 when a case fails that is not
-known.
+KNOWN has a line for each: SECTION | TITLE | REASON. What fails in some of the reports only is chance: frames of the
+server may overtake those that h2spec waits for. Prints `ok NAME: ...` or `FAIL NAME: ...`; exits 1 when a case fails
+that is not known.
 """
 
 import sys
