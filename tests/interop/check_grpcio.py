@@ -17,10 +17,20 @@ SERVING, SERVICE_UNKNOWN = 1, 3
 NUMBERS = {"model": 1, "rows": 3, "values": 1, "integer": 2, "text": 3}
 SPECIAL = "\t\n100 % of BMP ☺ and non-BMP 😈 and whitespace\r\n\t"
 ROW = {
-    "age": 39, "workclass": "State-gov", "education": "Bachelors", "education_num": 13,
-    "marital_status": "Never-married", "occupation": "Adm-clerical", "relationship": "Not-in-family", "race": "White", "sex": "Male", "capital_gain": 2174,
-    "capital_loss": 0, "hours_per_week": 40, "native_country": "United-States",
-}  # fmt: skip
+    "age": 39,
+    "workclass": "State-gov",
+    "education": "Bachelors",
+    "education_num": 13,
+    "marital_status": "Never-married",
+    "occupation": "Adm-clerical",
+    "relationship": "Not-in-family",
+    "race": "White",
+    "sex": "Male",
+    "capital_gain": 2174,
+    "capital_loss": 0,
+    "hours_per_week": 40,
+    "native_country": "United-States",
+}
 
 
 def varint(number):
