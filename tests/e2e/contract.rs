@@ -4,9 +4,12 @@
 use std::fmt::Write as _;
 
 use support::{
-    Primary, adult, examples,
-    grpc::{Call, Connection, MODEL_INFER, PREDICT, Reply, frame},
+    Primary, adult,
+    case::{Case, Expected},
+    examples,
+    grpc::{Call, Connection, MODEL_INFER, PREDICT, frame},
     package::Package,
+    strict::strict,
     tensors::RAW,
 };
 use tonic::Code;
@@ -20,63 +23,6 @@ use understudy::{
 mod rows;
 mod tensors;
 mod wire;
-
-/// One call and what must come of it.
-struct Case {
-    name: String,
-    call: Call,
-    expected: Expected,
-}
-
-enum Expected {
-    /// Not gRPC: this HTTP status.
-    Http(u16),
-    /// This HTTP status, and `grpc-status` all the same.
-    HttpWith(u16, i32),
-    /// One of these codes, and all of these words in the message.
-    Codes(Vec<i32>, Vec<String>),
-}
-
-impl Case {
-    fn code(name: impl Into<String>, call: Call, code: i32, words: &[&str]) -> Self {
-        let words = words.iter().map(|word| (*word).to_owned()).collect();
-        Self { name: name.into(), call, expected: Expected::Codes(vec![code], words) }
-    }
-
-    fn http(name: impl Into<String>, call: Call, status: u16) -> Self {
-        Self { name: name.into(), call, expected: Expected::Http(status) }
-    }
-
-    fn complaint(&self, reply: &Reply) -> Option<String> {
-        let fine = match &self.expected {
-            Expected::Http(status) => reply.http == *status && reply.status.is_none(),
-            Expected::HttpWith(status, code) => reply.http == *status && reply.status == Some(*code),
-            Expected::Codes(codes, words) => {
-                let named = words.iter().all(|word| reply.message.contains(word));
-                reply.http == 200 && reply.status.is_some_and(|code| codes.contains(&code)) && named
-            }
-        };
-        let expected = match &self.expected {
-            _ if leaks(&reply.message) => "no path, address, place in the source or control character".into(),
-            _ if fine => return None,
-            Expected::Http(status) => format!("HTTP {status}"),
-            Expected::HttpWith(status, code) => format!("HTTP {status} with grpc-status {code}"),
-            Expected::Codes(codes, words) => format!("{codes:?} with {words:?}"),
-        };
-        let mut message = reply.message.clone();
-        message.truncate(message.floor_char_boundary(300));
-        let Reply { http, status, reset, .. } = reply;
-        let name = &self.name;
-        Some(format!("{name}: expected {expected}, got HTTP {http}, code {status:?}, reset {reset:?}, {message:?}"))
-    }
-}
-
-/// What tells a stranger about the machine (P49), or moves the cursor of whoever reads the log (P46).
-fn leaks(message: &str) -> bool {
-    let secrets = ["/home/", "/tmp/", "/src/", ".rs", "0x", "panicked", "127.0.0.1"];
-    let steers = |c: char| c.is_control() || c == '\u{202e}';
-    message.contains(steers) || secrets.iter().any(|secret| message.contains(secret))
-}
 
 /// Makes every call on one connection and fails with a table of those that were not answered as they must be.
 async fn run(primary: &Primary, cases: Vec<Case>) {
@@ -155,24 +101,6 @@ async fn the_details_of_a_refusal_name_every_value() {
     assert_eq!(fields.len(), 100, "bounded");
     assert_eq!(fields[..4], ["rows[0].age", "rows[0].capital_gain", "rows[0].capital_loss", "rows[1].age"]);
     assert!(details.field_violations[0].description.contains("abc"), "{details:?}");
-}
-
-/// As the example, but strict: `age` is required and `sex` may come as BOOL.
-fn strict() -> Package {
-    let package = Package::copy(&examples().join("models/adult/1"), "strict");
-    package.edit("schema.json", |schema| {
-        schema["policy"] = "strict".into();
-        for feature in schema["features"].as_array_mut().unwrap() {
-            match feature["name"].as_str().unwrap() {
-                "age" => feature["required"] = true.into(),
-                "sex" => feature["kind"] = "category".into(),
-                _ => {}
-            }
-        }
-    });
-    package.edit_golden(|rows| rows.retain(|row| row["row"]["age"].is_number()));
-    package.list();
-    package
 }
 
 async fn two_models(strict: &Package) -> Primary {

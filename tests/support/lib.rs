@@ -5,7 +5,8 @@
 //! * [`rehearsal`] — a sidecar; [`collector`] — where it sends its figures; [`stub`] — a candidate that misbehaves
 //! * [`load`] — clients
 //! * [`adult`] — rows and LightGBM's own answers, from `examples/adult`; [`tensors`] sends and reads them as tensors
-//! * [`process`] — one of the binaries
+//! * [`process`] — one of the binaries; [`target`] — a server by its flags, here or as a process
+//! * [`case`] — a call and what must come of it; [`strict`] — a model that repairs nothing
 //! * [`package`] — a copy of a model package, to be broken or changed
 //! * [`grpc`] — any headers and any bytes as a gRPC call; [`wire`] — any HTTP/2 frame
 //! * [`scrape`] — `/metrics` and whatever else the admin port says
@@ -20,6 +21,7 @@ use std::{
 };
 
 pub mod adult;
+pub mod case;
 pub mod collector;
 pub mod grpc;
 pub mod load;
@@ -28,7 +30,9 @@ pub mod primary;
 pub mod process;
 pub mod rehearsal;
 pub mod scrape;
+pub mod strict;
 pub mod stub;
+pub mod target;
 pub mod tensors;
 pub mod wire;
 

@@ -120,7 +120,13 @@ pub struct Wire {
 impl Wire {
     /// Connects and says nothing.
     pub async fn silent(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.expect("somebody listens");
+        Self::over(TcpStream::connect(address).await.expect("somebody listens"))
+    }
+
+    /// Over a connection that is there, on which nothing was said.
+    pub fn over(stream: TcpStream) -> Self {
+        // Frames go out when they are sent; on a socket that is broken already the next write says so.
+        drop(stream.set_nodelay(true));
         Self { stream, received: BytesMut::new() }
     }
 

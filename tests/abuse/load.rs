@@ -1,0 +1,264 @@
+//! P9, P10 and P17: more than the server can do.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use support::{
+    adult::test_set,
+    grpc::{Call, Connection, PREDICT},
+    scrape,
+    target::{How, Target},
+};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, sleep_until, timeout},
+};
+
+use crate::{machine, report::Report, stall, victim::quantile};
+
+/// Rows of a request.
+const ROWS: usize = 100;
+const CONNECTIONS: usize = 32;
+/// Calls that the generator keeps open; what comes after waits here, and is told.
+const OUTSTANDING: usize = 3_500;
+
+/// One step of the generator.
+#[derive(Debug, Default)]
+struct Step {
+    accepted: Vec<Duration>,
+    refused: Vec<Duration>,
+    with_pushback: usize,
+    others: Vec<String>,
+    /// Calls that could not be started: the generator's own limit.
+    skipped: usize,
+    took: Duration,
+}
+
+impl Step {
+    fn goodput(&self) -> f64 {
+        self.accepted.len() as f64 / self.took.as_secs_f64()
+    }
+}
+
+async fn open_loop(connections: &[Arc<Connection>], call: &Arc<Call>, rate: f64, time: Duration) -> Step {
+    let step = Arc::new(Mutex::new(Step::default()));
+    let mut calls = JoinSet::new();
+    let begun = Instant::now();
+    let mut offered = 0_u64;
+    while begun.elapsed() < time {
+        // All that are due: the clock of the generator is not what is measured.
+        let due = (begun.elapsed().as_secs_f64() * rate) as u64;
+        while offered < due {
+            offered += 1;
+            if calls.len() >= OUTSTANDING {
+                step.lock().unwrap_or_else(PoisonError::into_inner).skipped += 1;
+                continue;
+            }
+            let (connection, call, step) =
+                (connections[offered as usize % connections.len()].clone(), call.clone(), step.clone());
+            calls.spawn(async move {
+                let started = Instant::now();
+                let reply = timeout(Duration::from_secs(10), connection.call(&call)).await;
+                let took = started.elapsed();
+                let mut step = step.lock().unwrap_or_else(PoisonError::into_inner);
+                match reply.as_ref().map(|reply| reply.status) {
+                    Ok(Some(0)) => step.accepted.push(took),
+                    Ok(Some(8)) => {
+                        step.refused.push(took);
+                        let metadata = reply.as_ref().map(|reply| &reply.metadata);
+                        step.with_pushback +=
+                            usize::from(metadata.is_ok_and(|it| it.contains_key("grpc-retry-pushback-ms")));
+                    }
+                    _ => step.others.push(format!("{reply:?}").chars().take(120).collect()),
+                }
+            });
+        }
+        while calls.try_join_next().is_some() {}
+        sleep_until((Instant::now() + Duration::from_millis(1)).into()).await;
+    }
+    drop(timeout(Duration::from_secs(12), calls.join_all()).await);
+    let mut step = std::mem::take(&mut *step.lock().unwrap_or_else(PoisonError::into_inner));
+    step.took = begun.elapsed();
+    step.accepted.sort_unstable();
+    step.refused.sort_unstable();
+    step
+}
+
+/// As fast as `clients` clients with one call at a time are answered, a second.
+async fn closed_loop(connections: &[Arc<Connection>], call: &Arc<Call>, clients: usize, time: Duration) -> f64 {
+    let begun = Instant::now();
+    let mut running = JoinSet::new();
+    for n in 0..clients {
+        let (connection, call) = (connections[n % connections.len()].clone(), call.clone());
+        running.spawn(async move {
+            let mut answered = 0_u64;
+            while begun.elapsed() < time {
+                answered += u64::from(connection.call(&call).await.status == Some(0));
+            }
+            answered
+        });
+    }
+    running.join_all().await.into_iter().sum::<u64>() as f64 / begun.elapsed().as_secs_f64()
+}
+
+async fn connect(address: SocketAddr) -> Vec<Arc<Connection>> {
+    let mut connections = Vec::new();
+    for _ in 0..CONNECTIONS {
+        connections.push(Arc::new(Connection::open(address).await));
+    }
+    connections
+}
+
+/// Asks the admin port for health and metrics each 100 ms until it is aborted.
+fn probe(admin: SocketAddr, seen: &Arc<Mutex<Vec<Duration>>>) -> tokio::task::JoinHandle<()> {
+    let seen = seen.clone();
+    tokio::spawn(async move {
+        loop {
+            for path in ["/healthz", "/livez", "/metrics"] {
+                let asked = Instant::now();
+                let answer = timeout(Duration::from_secs(5), scrape::get(admin, path)).await;
+                let took = if matches!(answer, Ok(Ok((200, _)))) { asked.elapsed() } else { Duration::from_secs(5) };
+                seen.lock().unwrap_or_else(PoisonError::into_inner).push(took);
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    })
+}
+
+/// P9 and P10.
+pub(crate) async fn overload(report: &mut Report, how: &How, flags: &[&str], time: Duration) {
+    let target = how.start(flags).await.expect("the server starts");
+    let connections = connect(target.grpc).await;
+    let call = Arc::new(Call::new(PREDICT, &test_set().predict(0..ROWS)));
+    let _warm_up = closed_loop(&connections, &call, 4, time / 4).await;
+    let mut saturation = 0.0_f64;
+    for clients in [4, 16] {
+        saturation = saturation.max(closed_loop(&connections, &call, clients, time / 2).await);
+    }
+    let quiet = open_loop(&connections, &call, saturation / 4.0, time / 2).await;
+    let reference = quantile(&quiet.accepted, 0.99);
+    let before = machine::rss(target.pid());
+    let probed = Arc::new(Mutex::new(Vec::new()));
+    let prober = probe(target.admin, &probed);
+    let mut peak = saturation;
+    for (times, length) in [(0.5, time / 2), (1.0, time / 2), (2.0, time / 2), (4.0, time)] {
+        let cpu = machine::cpu(target.pid());
+        let step = open_loop(&connections, &call, saturation * times, length).await;
+        let busy = machine::cpu(target.pid()).saturating_sub(cpu).as_secs_f64() / step.took.as_secs_f64();
+        if times <= 2.0 {
+            peak = peak.max(step.goodput());
+        }
+        let (p99, refusal) = (quantile(&step.accepted, 0.99), quantile(&step.refused, 0.99));
+        let done = step.accepted.len() + step.refused.len() + step.others.len();
+        let text = format!(
+            "{:.0}/s good of {:.0}/s, p99 {p99:.1?}; {} refused in {refusal:.1?}, {} pushback; {} else, {} not offered; CPU {:.0} %",
+            step.goodput(),
+            done as f64 / step.took.as_secs_f64(),
+            step.refused.len(),
+            step.with_pushback,
+            step.others.len(),
+            step.skipped,
+            100.0 * busy
+        );
+        let what = format!("{times} × {saturation:.0}/s of {ROWS} rows");
+        if times < 4.0 {
+            let kept = step.others.is_empty();
+            report.line("P9", &what, "every call answered or refused", &text, kept);
+            continue;
+        }
+        let asked = format!("good >= {:.0}/s, p99 <= {:.1?}, refused <= 5 ms", peak * 0.9, 3 * reference);
+        let kept = step.goodput() >= 0.9 * peak
+            && p99 <= 3 * reference
+            && refusal <= Duration::from_millis(5)
+            && step.with_pushback == step.refused.len()
+            && step.others.is_empty();
+        report.line("P9", &what, &asked, &text, kept);
+        if let Some(other) = step.others.first() {
+            println!("     {other}");
+        }
+    }
+    prober.abort();
+    let growth = machine::rss(target.pid()).saturating_sub(before);
+    let text = format!("+{:.1} MiB", machine::mib(growth));
+    report.line("P9", "memory", "+< 64 MiB", &text, growth < 64 << 20);
+    sleep(Duration::from_secs(2)).await;
+    let after = quantile(&open_loop(&connections, &call, saturation / 4.0, time / 2).await.accepted, 0.99);
+    let text = format!("p99 {after:.1?}, before {reference:.1?}");
+    // A figure of single milliseconds is noise on a shared machine.
+    let kept = after <= reference * 3 / 2 + Duration::from_millis(2);
+    report.line("P9", "two seconds after", "back to the p99 before", &text, kept);
+    let mut probed = probed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    probed.sort_unstable();
+    let p99 = quantile(&probed, 0.99);
+    let text = format!("{} probes, p99 {p99:.1?}, worst {:.1?}", probed.len(), probed.last().unwrap_or(&p99));
+    report.line(
+        "P10",
+        "/healthz, /livez, /metrics through it",
+        "p99 < 100 ms",
+        &text,
+        p99 < Duration::from_millis(100),
+    );
+}
+
+/// P17: two addresses, of which one asks for all that it may.
+pub(crate) async fn tenants(report: &mut Report, how: &How, flags: &[&str], time: Duration) {
+    const WHAT: &str = "a client at its cap, next to another";
+    let target = match how.start(&[flags, &["--max-in-flight-per-client", "4"]].concat()).await {
+        Ok(target) => target,
+        Err(why) => return report.not_applicable("P17", WHAT, &why),
+    };
+    let mut alone = Vec::new();
+    for _ in 0..3 {
+        alone.push(neighbour(&target, time / 2).await);
+    }
+    alone.sort_unstable();
+    let mut greedy = JoinSet::new();
+    for n in 0..8 {
+        let address = target.grpc;
+        greedy.spawn(async move {
+            let Ok(stream) = stall::connect_from(address, 7).await else { return 0 };
+            drop(stream.set_nodelay(true));
+            let Ok((send, connection)) = h2::client::handshake(stream).await else { return 0 };
+            let driver = tokio::spawn(async move { drop(connection.await) });
+            let call = Call::new(PREDICT, &test_set().predict(n..n + ROWS));
+            let mut asked = 0_u64;
+            loop {
+                let mut request =
+                    http::Request::post(format!("http://localhost{PREDICT}")).body(()).expect("a request");
+                *request.headers_mut() = call.headers.clone();
+                let Ok(mut ready) = send.clone().ready().await else { break };
+                let Ok((response, mut body)) = ready.send_request(request, false) else { break };
+                drop(body.send_data(call.body.clone(), true));
+                let Ok(response) = response.await else { break };
+                let mut answer = response.into_body();
+                while let Some(Ok(data)) = answer.data().await {
+                    drop(answer.flow_control().release_capacity(data.len()));
+                }
+                asked += 1;
+                // A client that is refused waits as long as it is told, not at all.
+                tokio::task::yield_now().await;
+            }
+            driver.abort();
+            asked
+        });
+    }
+    let mut next_to = Vec::new();
+    for _ in 0..3 {
+        next_to.push(neighbour(&target, time / 2).await);
+    }
+    next_to.sort_unstable();
+    greedy.abort_all();
+    let (quiet, busy, floor) = (alone[1], next_to[1], alone[2]);
+    let text = format!("p99 {busy:.1?}, alone {quiet:.1?} (worst window {floor:.1?})");
+    let kept = busy <= quiet.max(floor) * 6 / 5 + Duration::from_millis(1);
+    report.line("P17", WHAT, "p99 within 20 % (or 1 ms) of alone", &text, kept);
+}
+
+async fn neighbour(target: &Target, time: Duration) -> Duration {
+    let victim = crate::victim::Victim::start(target.grpc);
+    sleep(time).await;
+    tokio::task::spawn_blocking(move || victim.stop()).await.expect("the victim's thread").p99()
+}

@@ -1,0 +1,59 @@
+//! Promise by promise: the figure asked for and the figure seen.
+
+/// What is said about a figure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Kept,
+    Missed,
+    /// Not here, or not by this server.
+    NotApplicable,
+}
+
+/// The lines so far.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    missed: Vec<String>,
+    kept: usize,
+    not_applicable: usize,
+}
+
+impl Report {
+    pub(crate) fn heading() {
+        println!("\n{:<4} {:<30} {:<58} {:<58} ok", "", "promise", "asked", "seen");
+    }
+
+    fn print(&mut self, promise: &str, what: &str, asked: &str, seen: &str, verdict: Verdict) {
+        let mark = match verdict {
+            Verdict::Kept => {
+                self.kept += 1;
+                "✓"
+            }
+            Verdict::Missed => {
+                self.missed.push(format!("{promise} {what}"));
+                "✗"
+            }
+            Verdict::NotApplicable => {
+                self.not_applicable += 1;
+                "–"
+            }
+        };
+        println!("{promise:<4} {what:<30} {asked:<58} {seen:<58} {mark}");
+    }
+
+    pub(crate) fn line(&mut self, promise: &str, what: &str, asked: &str, seen: &str, kept: bool) {
+        self.print(promise, what, asked, seen, if kept { Verdict::Kept } else { Verdict::Missed });
+    }
+
+    pub(crate) fn not_applicable(&mut self, promise: &str, what: &str, why: &str) {
+        self.print(promise, what, "", &format!("not applicable: {why}"), Verdict::NotApplicable);
+    }
+
+    /// How many were missed.
+    pub(crate) fn summary(&self) -> usize {
+        println!("\n{} kept, {} missed, {} not applicable", self.kept, self.missed.len(), self.not_applicable);
+        for missed in &self.missed {
+            println!("  ✗ {missed}");
+        }
+        self.missed.len()
+    }
+}
