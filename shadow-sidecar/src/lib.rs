@@ -18,6 +18,7 @@ pub mod config;
 pub mod intake;
 pub mod metrics;
 pub mod otlp;
+pub mod recording;
 pub mod rehearsal;
 pub mod report;
 pub mod run;
