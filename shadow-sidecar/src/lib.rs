@@ -13,6 +13,7 @@
 
 pub mod answers;
 pub mod candidate;
+pub mod cloudevents;
 pub mod compare;
 pub mod config;
 pub mod intake;
