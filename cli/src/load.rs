@@ -187,12 +187,8 @@ async fn measure(
 }
 
 async fn drive(
-<<<<<<< HEAD
-    channel: Channel,
-    path: &'static str,
-=======
     channel: Service,
->>>>>>> identity
+    path: &'static str,
     bodies: Arc<[bytes::Bytes]>,
     start: usize,
     begin: Instant,

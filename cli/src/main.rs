@@ -4,6 +4,7 @@
 //! * [`check`] — may this package serve?
 //! * [`predict`] — rows to a server, answers to the terminal
 //! * [`report`] — what a sidecar knows
+//! * [`record`] — a server's exchanges to Parquet files
 //! * [`load`] — how much a server takes, and what it costs it
 //!
 //! What they share: [`connect`] (an address becomes a channel, a status an error), [`view`] and [`report_json`] (a report
@@ -21,6 +22,7 @@ mod load;
 mod output;
 mod predict;
 mod receiver;
+mod record;
 mod report;
 mod report_json;
 mod view;
@@ -42,6 +44,7 @@ enum Command {
     Check(check::Arguments),
     Predict(predict::Arguments),
     Report(report::Arguments),
+    Record(record::Arguments),
     Load(load::Arguments),
 }
 
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments, output),
         Command::Predict(arguments) => predict::run(&arguments, output),
         Command::Report(arguments) => report::run(&arguments, output),
+        Command::Record(arguments) => record::run(&arguments, output),
         Command::Load(arguments) => load::run(&arguments),
     };
     match result {

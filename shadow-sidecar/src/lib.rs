@@ -13,11 +13,13 @@
 
 pub mod answers;
 pub mod candidate;
+pub mod cloudevents;
 pub mod compare;
 pub mod config;
 pub mod intake;
 pub mod metrics;
 pub mod otlp;
+pub mod recording;
 pub mod rehearsal;
 pub mod report;
 pub mod run;

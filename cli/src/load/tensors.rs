@@ -44,7 +44,7 @@ pub(super) fn named(name: &str, rows: &[Row], model: &Model) -> ModelInferReques
 pub(super) fn matrix(name: &str, rows: &[Row], model: &Model) -> anyhow::Result<ModelInferRequest> {
     let width = model.schema().features().len();
     let mut encoded = Encoded::new(width);
-    let rules = Rules { max_rows: rows.len(), policy: Policy::Sanitize };
+    let rules = Rules { max_rows: rows.len(), policy: Policy::Sanitize, ..Rules::of(model) };
     encode_rows(rows, model, rules, &mut encoded).context("the model does not take a row")?;
     let numbers = (0..rows.len()).flat_map(|row| encoded.batch.row(row).iter().copied());
     Ok(ModelInferRequest {
