@@ -2,6 +2,8 @@
 
 #[path = "../../model/tests/it/mutated/body.rs"]
 mod body;
+#[path = "../../tests/requests/body.rs"]
+mod request;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -30,4 +32,18 @@ pub fn predict(bytes: &[u8]) {
     }
     let values: Vec<f64> = bytes.chunks(8).map(body::number).collect();
     MODELS.with(|models| models.iter().for_each(|model| body::predict(model, &values)));
+}
+
+/// Answers the bytes as a `ModelInferRequest` and as a `PredictRequest` to the example's model.
+pub fn infer(bytes: &[u8]) {
+    thread_local! {
+        static ADULT: request::Subject = {
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/models/adult/1");
+            request::Subject::new(model::Model::load(path.as_ref()).expect("the example"))
+        };
+    }
+    ADULT.with(|adult| {
+        adult.infer(bytes);
+        adult.predict(bytes);
+    });
 }

@@ -27,7 +27,7 @@ const MAX_VALUES: usize = 4096;
 /// What decoding may allocate: so many times the bytes on the wire...
 const TIMES: usize = 16;
 /// ...and so much on top, which lets pass everything that is small.
-const BASE: usize = 512 << 10;
+const BASE: usize = 960 << 10;
 
 /// Walks a `ModelInferRequest`.
 ///
@@ -187,13 +187,18 @@ fn list<T>(elements: usize) -> usize {
     if elements == 0 { 0 } else { elements.max(4).next_power_of_two() * size_of::<T>() }
 }
 
-/// Of a map by text, as hashbrown lays it out: a power of two of places of which an eighth stays empty.
+/// Of a `BTreeMap` by text: the first entry takes a node for eleven; once nodes split, each keeps five and one above it.
 fn map<V>(entries: usize) -> usize {
-    if entries == 0 {
-        return 0;
+    const PLACES: usize = 11;
+    let leaf = PLACES * size_of::<(String, V)>() + 16;
+    match entries {
+        0 => 0,
+        1..=PLACES => leaf,
+        _ => {
+            let leaves = (entries + 1) / 6;
+            leaves * leaf + (1 + leaves / 5) * (leaf + (PLACES + 1) * size_of::<usize>())
+        }
     }
-    let places = if entries < 4 { 4 } else { (entries * 8 / 7 + 1).next_power_of_two() };
-    places * (size_of::<(String, V)>() + 1) + 16
 }
 
 /// Of a text of its own, and what the allocator puts around it.

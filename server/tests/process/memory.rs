@@ -14,7 +14,7 @@ use understudy::inference::{InferTensorContents, ModelInferRequest, model_infer_
 
 use crate::{channel, process::Process, serving};
 
-/// Bytes of a message on the wire: the limit, by default.
+/// Bytes of a message on the wire: a limit that an operator might raise the default to.
 const WIRE: usize = 4 << 20;
 
 /// Sends and receives messages as bytes.
@@ -68,6 +68,24 @@ async fn call(process: &Process, path: &'static str, message: Vec<u8>) -> Code {
     sent.map_or_else(|status| status.code(), |_: Response<Bytes>| Code::Ok)
 }
 
+fn field(key: u8, content: &[u8]) -> Vec<u8> {
+    let mut length = Vec::new();
+    prost::encoding::encode_varint(content.len() as u64, &mut length);
+    [&[key], &length[..], content].concat()
+}
+
+/// An input called `x` with contents of `element`, again and again.
+fn within_contents(element: &[u8], bytes: usize) -> Vec<u8> {
+    let contents = field(0x2a, &element.repeat(bytes / element.len()));
+    [&b"\x0a\x05adult"[..], &field(0x2a, &[&b"\x0a\x01x"[..], &contents].concat())].concat()
+}
+
+/// An input called `x` with an INT64 list of ones, of a byte each.
+fn packed(bytes: usize) -> Vec<u8> {
+    let list = field(0x1a, &vec![1; bytes]);
+    within_contents(&list, list.len())
+}
+
 /// P15, D13, cases W26 to W28: stock prost needs 156 times the bytes on the wire.
 #[tokio::test]
 async fn no_message_makes_the_process_grow_by_more_than_sixteen_times_its_size() {
@@ -90,12 +108,15 @@ async fn no_message_makes_the_process_grow_by_more_than_sixteen_times_its_size()
         ("W26 empty raw inputs", INFER, b"\x3a\x00".repeat(WIRE / 2), Code::InvalidArgument),
         ("W26 empty outputs", INFER, b"\x32\x00".repeat(WIRE / 2), Code::InvalidArgument),
         ("W28 parameters", INFER, [good, parameters].concat(), Code::InvalidArgument),
+        ("D13 empty texts", INFER, within_contents(b"\x42\x00", WIRE - 64), Code::InvalidArgument),
+        ("W27 numbers of a byte", INFER, packed(WIRE - 64), Code::InvalidArgument),
+        ("rows of one empty value", PREDICT, b"\x1a\x02\x0a\x00".repeat(WIRE / 4), Code::ResourceExhausted),
         ("empty rows", PREDICT, b"\x1a\x00".repeat(WIRE / 2), Code::ResourceExhausted),
     ];
     let mut complaints = Vec::new();
     for (name, path, flood, expected) in floods {
         assert!(flood.len() <= WIRE, "{name}: {} bytes", flood.len());
-        let process = serving(&[]);
+        let process = serving(&["--max-request-bytes", "4194304"]);
         // What one big and harmless message takes is not what is looked for.
         let plain = ModelInferRequest { model_name: "x".repeat(WIRE - 64), ..ModelInferRequest::default() };
         assert_eq!(call(&process, INFER, plain.encode_to_vec()).await, Code::InvalidArgument);

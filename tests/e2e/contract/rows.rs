@@ -91,7 +91,13 @@ pub(super) fn cases() -> Vec<Case> {
                 value("capital_gain", Kind::Number(0.5))(request);
             })),
             3,
-            &["row 1", "capital_gain"],
+            &["'autogluon'", "'strict'"],
+        ),
+        Case::code(
+            "the client asks a strict package for repairs",
+            own(Box::new(|request| request.set_policy(Policy::Sanitize))),
+            3,
+            &["'sanitize'", "'strict'"],
         ),
         Case::code(
             "I30 unseen category, strict",
@@ -125,6 +131,6 @@ pub(super) fn cases() -> Vec<Case> {
             3,
             &[r"\u{1b}[31m\r\n"],
         ),
-        Case::code("policy from the future", two(|request| request.policy = 99), 0, &[]),
+        Case::code("policy from the future", two(|request| request.policy = 99), 3, &["policy 99"]),
     ]
 }

@@ -236,7 +236,7 @@ fn values() -> Vec<Case> {
         Case::code("I25 length 2^32-1", race([white(), vec![255; 4]].concat()), 3, &["row 1", "race", "4294967295"]),
         Case::code("I25 half a length", race([white(), vec![5, 0]].concat()), 3, &["race", "2", "1"]),
         Case::code("I25 more than the shape", race([white(), white(), vec![0]].concat()), 3, &["race", "1 bytes"]),
-        Case::code("I26 an element of 16 MiB", race(text_to_raw(&vec![b'x'; 16 << 20])), 8, &["4194304"]),
+        Case::code("I26 an element of 16 MiB", race(text_to_raw(&vec![b'x'; 16 << 20])), 8, &["1048576"]),
         Case::code(
             "I27 BOOL byte 2",
             strict(|request| {
@@ -256,7 +256,7 @@ fn values() -> Vec<Case> {
         ),
         Case::code("I31 NUL in a text", race([white(), text_to_raw(b"a\0b")].concat()), 0, &[]),
         Case::code("I31 not UTF-8", race([white(), text_to_raw(b"\xed\xa0\x80")].concat()), 3, &["row 1", "race"]),
-        Case::code("I31 1 MB", race([white(), text_to_raw(&vec![b'x'; 1 << 20])].concat()), 0, &[]),
+        Case::code("I31 1 MB", race([white(), text_to_raw(&vec![b'x'; 1_000_000])].concat()), 0, &[]),
         Case::code(
             "out of bounds, strict",
             strict(|request| {
@@ -288,6 +288,15 @@ fn parameters_and_outputs() -> Vec<Case> {
             &["age", "shared memory"],
         ),
     ];
+    let policy = |policy: &str| two(RAW, parameter("policy", Some(ParameterChoice::StringParam(policy.into()))));
+    let number = two(RAW, parameter("policy", Some(ParameterChoice::Int64Param(1))));
+    cases.extend([
+        Case::code("policy strict", policy("strict"), 0, &[]),
+        Case::code("policy as it is", policy("sanitize"), 0, &[]),
+        Case::code("policy laxer than the model's", policy("autogluon"), 3, &["'autogluon'", "'sanitize'"]),
+        Case::code("policy that nobody knows", policy("STRICT\n"), 3, &["policy", r"STRICT\n"]),
+        Case::code("policy as a number", number, 3, &["policy", "'strict'"]),
+    ]);
     for name in ["shared_memory_region", "classification", "priority", "timeout", "sequence_id"] {
         let call = two(RAW, parameter(name, Some(ParameterChoice::Int64Param(1))));
         cases.push(Case::code(format!("I39 parameter {name}"), call, 3, &[name]));

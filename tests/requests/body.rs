@@ -1,0 +1,94 @@
+//! From the bytes of a request to its status, the way a server goes, without the server. `fuzz/` and the tests here run
+//! the same.
+
+use bytes::Bytes;
+use model::{Model, OnSuspicious, Predictions, Suspicion};
+use prost::Message;
+use tonic::{Code, Status};
+use understudy::{
+    encode::{
+        Answered, Encoded, RequestError, Rules, answer, decode_rows, decode_tensors, encode_rows, policy_of_rows,
+        policy_of_tensors, read_tensors,
+    },
+    inference::ModelInferRequest,
+    v1::PredictRequest,
+};
+
+/// A model and the two ways in which a server may serve it: by the package's rules, and as strictly as can be.
+pub(super) struct Subject {
+    model: Model,
+    severe: Suspicion,
+}
+
+impl Subject {
+    pub(super) fn new(model: Model) -> Self {
+        let severe = model.suspicion().stricter(Some(OnSuspicious::Refuse), Some(1.0));
+        Self { model, severe }
+    }
+
+    fn rules(&self) -> [Rules<'_>; 2] {
+        let own = Rules::of(&self.model);
+        [own, Rules { refuses_non_finite: true, suspicion: &self.severe, ..own }]
+    }
+
+    /// `ModelInfer`.
+    pub(super) fn infer(&self, bytes: &[u8]) {
+        let message = Bytes::copy_from_slice(bytes);
+        for rules in self.rules() {
+            let decoded = decode_tensors(&message);
+            let Some(request) = check(decoded, || ModelInferRequest::decode(bytes).is_err()) else { return };
+            let mut encoded = Encoded::new(0);
+            let outputs = policy_of_tensors(&request)
+                .and_then(|policy| rules.asked(policy))
+                .and_then(|rules| read_tensors(&request, &self.model, rules, &mut encoded));
+            let Some(outputs) = check(outputs, || false) else { continue };
+            let predictions = self.evaluate(&encoded);
+            let answered = Answered { model: &self.model, predictions: &predictions, warnings: &encoded.warnings };
+            let response = answer::tensors(&request, &answered, &outputs, String::new);
+            assert_eq!(response.outputs.len(), outputs.len());
+            assert!(!response.encode_to_vec().is_empty());
+        }
+    }
+
+    /// `Predict`.
+    pub(super) fn predict(&self, bytes: &[u8]) {
+        let message = Bytes::copy_from_slice(bytes);
+        for rules in self.rules() {
+            let decoded = decode_rows(&message, rules.max_rows);
+            let Some(request) = check(decoded, || PredictRequest::decode(bytes).is_err()) else { return };
+            let mut encoded = Encoded::new(0);
+            let read = policy_of_rows(&request)
+                .and_then(|policy| rules.asked(policy))
+                .and_then(|rules| encode_rows(&request.rows, &self.model, rules, &mut encoded));
+            let Some(()) = check(read, || false) else { continue };
+            let predictions = self.evaluate(&encoded);
+            let answered = Answered { model: &self.model, predictions: &predictions, warnings: &encoded.warnings };
+            let response = answer::rows(request.request_id.clone(), &answered, String::new);
+            assert_eq!(response.predictions.len(), request.rows.len());
+        }
+    }
+
+    fn evaluate(&self, encoded: &Encoded) -> Predictions {
+        let mut predictions = Predictions::new();
+        self.model.predict(&encoded.batch, &mut predictions).expect("what is encoded can be evaluated");
+        assert_eq!(predictions.rows(), encoded.batch.rows());
+        assert!(predictions.scores.iter().all(|score| (0.0..=1.0).contains(score)), "{:?}", predictions.scores);
+        predictions
+    }
+}
+
+/// A refusal has one of the codes that a refusal may have, and fits into a trailer.
+fn check<T>(outcome: Result<T, RequestError>, undecodable: impl FnOnce() -> bool) -> Option<T> {
+    let status = match outcome {
+        Ok(value) => return Some(value),
+        Err(error) => Status::from(error),
+    };
+    match status.code() {
+        Code::Internal => assert!(undecodable(), "{status:?}"),
+        code => assert!([Code::InvalidArgument, Code::ResourceExhausted].contains(&code), "{status:?}"),
+    }
+    let text = status.message();
+    assert!(!text.is_empty() && !text.chars().any(char::is_control), "{text:?}");
+    assert!(text.len() + status.details().len() < 6_000, "{status:?}");
+    None
+}
