@@ -6,6 +6,7 @@
 //! * [`load`] — clients
 //! * [`adult`] — rows and LightGBM's own answers, from `examples/adult`; [`tensors`] sends and reads them as tensors
 //! * [`process`] — one of the binaries
+//! * [`authority`] — certificates; [`issuer`] — tokens
 //! * [`package`] — a copy of a model package, to be broken or changed
 //! * [`grpc`] — any headers and any bytes as a gRPC call; [`wire`] — any HTTP/2 frame
 //! * [`scrape`] — `/metrics` and whatever else the admin port says
@@ -20,8 +21,10 @@ use std::{
 };
 
 pub mod adult;
+pub mod authority;
 pub mod collector;
 pub mod grpc;
+pub mod issuer;
 pub mod load;
 pub mod package;
 pub mod primary;
