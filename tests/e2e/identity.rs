@@ -34,7 +34,8 @@ impl Callers {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let issuer = Issuer::p256("key");
-        let client = |role| format!("[[client]]\nname = '{role}'\nroles = ['{role}']\ntoken-sha256 = ['{}']\n", sha256(role));
+        let client =
+            |role| format!("[[client]]\nname = '{role}'\nroles = ['{role}']\ntoken-sha256 = ['{}']\n", sha256(role));
         std::fs::write(directory.path().join("clients.toml"), ROLES.map(client).concat()).unwrap();
         std::fs::write(directory.path().join("keys.json"), Issuer::jwks(&[&issuer])).unwrap();
         Self { directory, issuer }
@@ -196,13 +197,13 @@ async fn a_denial_tells_nothing_and_reads_nothing() {
     };
     for token in [None, Some("writer")] {
         let known = connection.call(&of_model("adult", token)).await;
-        let unknown = connection.call(&of_model("no such model", token)).await;
+        let unknown = connection.call(&of_model("missing", token)).await;
         assert_eq!((known.status, &known.message), (unknown.status, &unknown.message));
         // Nor does a body that no message begins with make a difference.
         let broken = Call { body: vec![9; 100].into(), ..call(ready, token) };
         assert_eq!(connection.call(&broken).await.message, known.message);
     }
-    assert_eq!(connection.call(&of_model("no such model", Some("reader"))).await.status, Some(5));
+    assert_eq!(connection.call(&of_model("missing", Some("reader"))).await.status, Some(5));
 
     let mut two = call(ready, Some("reader"));
     two.headers.append("authorization", "Bearer reader".parse().unwrap());
