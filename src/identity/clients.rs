@@ -92,11 +92,9 @@ impl Clients {
                 }
             }
             for certificate in certificate {
-                if clients.certificates.contains_key(&certificate) {
-                    let certificate = certificate.escape_debug();
-                    problems.push(format!("client '{shown}': certificate '{certificate}' is there already"));
-                } else {
-                    clients.certificates.insert(certificate, caller.clone());
+                let taken = format!("client '{shown}': certificate '{}' is there already", certificate.escape_debug());
+                if clients.certificates.insert(certificate, caller.clone()).is_some() {
+                    problems.push(taken);
                 }
             }
         }

@@ -124,7 +124,7 @@ impl Jwt {
         let mut refused = invalid();
         let fitting = named.filter(|trusted| trusted.validation.algorithms.contains(&header.alg));
         for Trusted { key, validation } in fitting.take(MAX_TRIES) {
-            match decode::<Map<String, Value>>(token, &key.key, validation) {
+            match decode::<Map<String, Value>>(token, &key.public, validation) {
                 Ok(TokenData { claims, .. }) => return self.caller(&claims).ok_or_else(invalid),
                 Err(error) => match error.kind() {
                     // Perhaps another key.

@@ -18,7 +18,7 @@ const MAX_KEYS: usize = 100;
 pub(super) struct Key {
     /// Absent: for tokens with any `kid`.
     pub(super) id: Option<String>,
-    pub(super) key: DecodingKey,
+    pub(super) public: DecodingKey,
     /// Of this key's type.
     pub(super) algorithms: Vec<Algorithm>,
 }
@@ -55,7 +55,7 @@ fn pem(text: &str) -> Result<Vec<Key>, String> {
         if algorithms.is_empty() {
             return Err(format!("public key {}: expected the curve P-256 or P-384", keys.len()));
         }
-        keys.push(Key { id: None, key, algorithms });
+        keys.push(Key { id: None, public: key, algorithms });
     }
     Ok(keys)
 }
@@ -82,7 +82,7 @@ fn jwks(text: &str) -> Result<Vec<Key>, String> {
             algorithms.retain(|algorithm| is(only, *algorithm));
         }
         if !algorithms.is_empty() {
-            keys.push(Key { id: common.key_id.clone(), key, algorithms });
+            keys.push(Key { id: common.key_id.clone(), public: key, algorithms });
         }
     }
     Ok(keys)

@@ -7,6 +7,7 @@ mod contract;
 mod descriptions;
 mod edge;
 mod health;
+mod identity;
 mod metrics;
 mod rehearsal;
 mod tap;

@@ -112,7 +112,22 @@ impl Connection {
         }
     }
 
+    /// Sends `call` and waits for the head of the answer only: the rest of a stream may never come.
+    pub async fn head(&self, call: &Call) -> Reply {
+        match self.begin(call).await {
+            Ok(response) => {
+                let status = response.headers().get("grpc-status").and_then(|value| value.to_str().ok()?.parse().ok());
+                Reply { http: response.status().as_u16(), status, ..Reply::default() }
+            }
+            Err(error) => Reply { reset: error.reason(), message: error.to_string(), ..Reply::default() },
+        }
+    }
+
     async fn exchange(&self, call: &Call) -> Result<Reply, h2::Error> {
+        read(self.begin(call).await?).await
+    }
+
+    async fn begin(&self, call: &Call) -> Result<Response<h2::RecvStream>, h2::Error> {
         let uri = Uri::builder().scheme("http").authority(self.address.to_string()).path_and_query(call.path.as_str());
         let mut request = Request::new(());
         *request.method_mut() = call.method.clone();
@@ -125,7 +140,7 @@ impl Connection {
             // the stream by now; what it said is still to be read.
             drop(body.send_data(call.body.clone(), true));
         }
-        read(response.await?).await
+        response.await
     }
 
     /// Whether the server has closed the connection, or the connection has broken.

@@ -1,5 +1,7 @@
 //! An issuer of tokens (JWT). Also a module of the tests in `src/identity`; so it depends on nothing here.
 
+use std::fmt::Write as _;
+
 use base64::{Engine as _, engine::general_purpose};
 use ring::{
     rand::SystemRandom,
@@ -102,7 +104,9 @@ impl Issuer {
     pub fn token_of(&self, header: &Value, claims: &Value) -> String {
         let text = unsigned(header, claims);
         let signature = match &self.pair {
-            Pair::P256(pair) => pair.sign(&SystemRandom::new(), text.as_bytes()).expect("a signature").as_ref().to_vec(),
+            Pair::P256(pair) => {
+                pair.sign(&SystemRandom::new(), text.as_bytes()).expect("a signature").as_ref().to_vec()
+            }
             Pair::Ed25519(pair) => pair.sign(text.as_bytes()).as_ref().to_vec(),
         };
         format!("{text}.{}", encoded(signature))
@@ -130,5 +134,9 @@ pub fn now() -> i64 {
 /// What stands for `token` in a file of clients.
 pub fn sha256(token: &str) -> String {
     let digest = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
-    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut text = String::new();
+    for byte in digest.as_ref() {
+        write!(text, "{byte:02x}").expect("memory");
+    }
+    text
 }

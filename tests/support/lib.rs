@@ -7,6 +7,7 @@
 //! * [`adult`] — rows and LightGBM's own answers, from `examples/adult`; [`tensors`] sends and reads them as tensors
 //! * [`process`] — one of the binaries; [`target`] — a server by its flags, here or as a process
 //! * [`case`] — a call and what must come of it; [`strict`] — a model that repairs nothing
+//! * [`authority`] — certificates; [`issuer`] — tokens
 //! * [`package`] — a copy of a model package, to be broken or changed
 //! * [`grpc`] — any headers and any bytes as a gRPC call; [`wire`] — any HTTP/2 frame
 //! * [`scrape`] — `/metrics` and whatever else the admin port says
@@ -21,9 +22,11 @@ use std::{
 };
 
 pub mod adult;
+pub mod authority;
 pub mod case;
 pub mod collector;
 pub mod grpc;
+pub mod issuer;
 pub mod load;
 pub mod package;
 pub mod primary;

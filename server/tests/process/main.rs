@@ -9,6 +9,7 @@ use understudy::v1::{PredictRequest, Row, Value, prediction_service_client::Pred
 
 mod addresses;
 mod configuration;
+mod identity;
 mod logs;
 #[cfg(target_os = "linux")]
 mod memory;

@@ -1,0 +1,324 @@
+//! Who is let in, on the wire: every method against every role, tokens, limits by name, and the sidecar as a client.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
+use shadow_sidecar::Sidecar;
+use support::{
+    Primary, Rehearsal, SOON, adult,
+    authority::Authority,
+    grpc::{Call, Connection, PREDICT, Reply, frame},
+    issuer::{AUDIENCE, ISSUER, Issuer, now, sha256},
+    rehearsal::package,
+    within,
+};
+use tempfile::TempDir;
+
+mod tls;
+
+const UNIMPLEMENTED: i32 = 12;
+const UNAUTHENTICATED: i32 = 16;
+const PERMISSION_DENIED: i32 = 7;
+const RESOURCE_EXHAUSTED: i32 = 8;
+
+/// Who calls in the tests: a client for each role, whose token is the role's name, and one whose token has expired.
+struct Callers {
+    directory: TempDir,
+    issuer: Issuer,
+}
+
+const ROLES: [&str; 4] = ["reader", "writer", "observer", "admin"];
+
+impl Callers {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let issuer = Issuer::p256("key");
+        let client =
+            |role| format!("[[client]]\nname = '{role}'\nroles = ['{role}']\ntoken-sha256 = ['{}']\n", sha256(role));
+        std::fs::write(directory.path().join("clients.toml"), ROLES.map(client).concat()).unwrap();
+        std::fs::write(directory.path().join("keys.json"), Issuer::jwks(&[&issuer])).unwrap();
+        Self { directory, issuer }
+    }
+
+    fn clients(&self) -> PathBuf {
+        self.directory.path().join("clients.toml")
+    }
+
+    fn keys(&self) -> String {
+        self.directory.path().join("keys.json").to_string_lossy().into()
+    }
+
+    fn primary(&self) -> impl FnOnce(&mut server::Settings) {
+        |settings| {
+            settings.clients = Some(self.clients());
+            settings.jwt_keys = Some(self.keys());
+            settings.jwt_issuer = Some(ISSUER.into());
+            settings.jwt_audience = Some(AUDIENCE.into());
+        }
+    }
+
+    fn expired(&self) -> String {
+        let mut claims = Issuer::claims("reader", &ROLES);
+        claims["exp"] = (now() - 3600).into();
+        self.issuer.token(&claims)
+    }
+}
+
+/// The role that each method takes, written down once more: what the table of the product is compared with.
+fn expected(path: &str) -> &'static str {
+    let (service, method) = path[1..].split_once('/').unwrap();
+    match (service, method) {
+        ("grpc.health.v1.Health", _) => "nobody",
+        ("inference.GRPCInferenceService", "RepositoryModelLoad" | "RepositoryModelUnload")
+        | ("understudy.v1.ShadowService", "StartEpoch") => "admin",
+        ("understudy.v1.TapService" | "understudy.v1.ShadowService" | "understudy.v1.DriftService", _) => "observer",
+        ("understudy.v1.FeedbackService", "SubmitFeedback" | "StreamFeedback") => "writer",
+        ("understudy.v1.FeedbackService", _) => "observer",
+        _ => "reader",
+    }
+}
+
+/// Every method that is described anywhere.
+fn methods() -> Vec<String> {
+    let sets = [
+        understudy::DESCRIPTORS,
+        tonic_health::pb::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+    ];
+    let mut methods = Vec::new();
+    for file in sets.into_iter().flat_map(|set| FileDescriptorSet::decode(set).unwrap().file) {
+        for service in &file.service {
+            let path = |method: &str| format!("/{}.{}/{method}", file.package(), service.name());
+            methods.extend(service.method.iter().map(|method| path(method.name())));
+        }
+    }
+    methods.sort();
+    methods
+}
+
+fn call(path: &str, token: Option<&str>) -> Call {
+    let call = Call::bytes(path, frame(0, b""));
+    match token {
+        Some(token) => call.header("authorization", &format!("Bearer {token}")),
+        None => call,
+    }
+}
+
+/// What the server says first: streams go on after that.
+async fn first(connection: &Connection, call: &Call) -> Reply {
+    within(SOON, connection.head(call)).await
+}
+
+/// Every method x {none, each role, expired}; how many were looked at.
+async fn walk(address: SocketAddr, callers: &Callers) -> usize {
+    let expired = callers.expired();
+    let mut looked = 0;
+    for path in methods() {
+        let needed = expected(&path);
+        // An epoch that begins by hand is one more than enough; each has a connection that ends with it.
+        let connection = Connection::open(address).await;
+        let tokens = [None, Some(expired.as_str())].into_iter().chain(ROLES.map(Some));
+        for token in tokens {
+            let reply = first(&connection, &call(&path, token)).await;
+            let told = format!("{path} as {token:?}: {reply:?}");
+            match token {
+                _ if needed == "nobody" => assert!(![Some(7), Some(16)].contains(&reply.status), "{told}"),
+                Some(role) if role == needed => {
+                    assert!(![Some(PERMISSION_DENIED), Some(UNAUTHENTICATED)].contains(&reply.status), "{told}");
+                }
+                Some(role) if ROLES.contains(&role) => {
+                    assert_eq!(reply.status, Some(PERMISSION_DENIED), "{told}");
+                }
+                _ => assert_eq!(reply.status, Some(UNAUTHENTICATED), "{told}"),
+            }
+            looked += 1;
+        }
+    }
+    looked
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_method_takes_its_role_on_the_server() {
+    let callers = Callers::new();
+    let primary = Primary::with(callers.primary()).await;
+    assert_eq!(walk(primary.grpc(), &callers).await, 6 * methods().len());
+    assert_eq!(first(&primary.connect().await, &call("/a.B/C", Some("admin"))).await.status, Some(UNIMPLEMENTED));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_method_takes_its_role_on_the_sidecar() {
+    let callers = Callers::new();
+    let settings = shadow_sidecar::Settings {
+        candidate: Some(package("adult-candidate")),
+        primary: Some("http://127.0.0.1:9".into()),
+        grpc_listen: Some("127.0.0.1:0".into()),
+        admin_listen: Some("127.0.0.1:0".into()),
+        clients: Some(callers.clients()),
+        jwt_keys: Some(callers.keys()),
+        jwt_issuer: Some(ISSUER.into()),
+        jwt_audience: Some(AUDIENCE.into()),
+        ..shadow_sidecar::Settings::default()
+    };
+    let sidecar = Sidecar::start(settings.validate().unwrap()).await.unwrap();
+    let address = sidecar.addresses().grpc.parse().unwrap();
+    assert_eq!(walk(address, &callers).await, 6 * methods().len());
+}
+
+#[tokio::test]
+async fn what_is_off_is_not_there() {
+    let primary = Primary::with(|settings| {
+        settings.tap = Some("off".into());
+        settings.control = Some("off".into());
+        settings.reflection = Some("off".into());
+    })
+    .await;
+    let connection = primary.connect().await;
+    for path in [
+        "/understudy.v1.TapService/Subscribe",
+        "/inference.GRPCInferenceService/RepositoryModelLoad",
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ] {
+        assert_eq!(first(&connection, &call(path, None)).await.status, Some(UNIMPLEMENTED), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_denial_tells_nothing_and_reads_nothing() {
+    let callers = Callers::new();
+    let primary = Primary::with(callers.primary()).await;
+    let connection = primary.connect().await;
+    let ready = "/inference.GRPCInferenceService/ModelReady";
+    let of_model = |name: &str, token| {
+        let message = understudy::inference::ModelReadyRequest { name: name.into(), version: String::new() };
+        Call { body: frame(0, &message.encode_to_vec()).into(), ..call(ready, token) }
+    };
+    for token in [None, Some("writer")] {
+        let known = connection.call(&of_model("adult", token)).await;
+        let unknown = connection.call(&of_model("missing", token)).await;
+        assert_eq!((known.status, &known.message), (unknown.status, &unknown.message));
+        // Nor does a body that no message begins with make a difference.
+        let broken = Call { body: vec![9; 100].into(), ..call(ready, token) };
+        assert_eq!(connection.call(&broken).await.message, known.message);
+    }
+    assert_eq!(connection.call(&of_model("missing", Some("reader"))).await.status, Some(5));
+
+    let mut two = call(ready, Some("reader"));
+    two.headers.append("authorization", "Bearer reader".parse().unwrap());
+    assert_eq!(connection.call(&two).await.status, Some(UNAUTHENTICATED));
+    let missing = connection.call(&call(ready, None).method(http::Method::GET)).await;
+    assert_eq!(missing.http, 405, "what is no gRPC is told so first");
+}
+
+#[tokio::test]
+async fn a_token_of_a_megabyte_is_too_large_and_nothing_else_happens() {
+    let callers = Callers::new();
+    let primary = Primary::with(callers.primary()).await;
+    let connection = primary.connect().await;
+    let reply = connection.call(&call(PREDICT, Some(&"x".repeat(1 << 20)))).await;
+    // As a whole the header block is more than h2 lets anybody send before it looks: then the connection ends.
+    assert!(reply.http == 431 || reply.reset == Some(h2::Reason::ENHANCE_YOUR_CALM), "{reply:?}");
+    let connection = primary.connect().await;
+    assert_eq!(connection.call(&call(PREDICT, Some(&"x".repeat(20 << 10)))).await.http, 431);
+    assert_eq!(first(&connection, &call(PREDICT, Some(&"x".repeat(8 << 10)))).await.status, Some(UNAUTHENTICATED));
+}
+
+#[tokio::test]
+async fn health_asks_for_a_token_only_where_it_is_told_to() {
+    let callers = Callers::new();
+    let primary = Primary::with(|settings| {
+        callers.primary()(settings);
+        settings.health_open = Some(false);
+    })
+    .await;
+    let connection = primary.connect().await;
+    let check = "/grpc.health.v1.Health/Check";
+    assert_eq!(connection.call(&call(check, None)).await.status, Some(UNAUTHENTICATED));
+    assert_eq!(connection.call(&call(check, Some("reader"))).await.status, Some(0));
+    // The admin port is for probes.
+    let admin = Connection::open(primary.admin()).await;
+    assert_eq!(admin.call(&call(check, None)).await.status, Some(0));
+}
+
+#[tokio::test]
+async fn limits_hold_for_a_name_and_not_for_an_address() {
+    let callers = Callers::new();
+    let primary = Primary::with(|settings| {
+        callers.primary()(settings);
+        settings.rate_limit = Some(2);
+    })
+    .await;
+    let connection = primary.connect().await;
+    let predict = |token: &str| {
+        Call::new(PREDICT, &adult::test_set().predict(0..1)).header("authorization", &format!("Bearer {token}"))
+    };
+    for status in [0, 0, RESOURCE_EXHAUSTED] {
+        assert_eq!(connection.call(&predict("reader")).await.status, Some(status));
+    }
+    // The same address, another name.
+    let other = callers.issuer.token(&Issuer::claims("other", &["reader"]));
+    assert_eq!(connection.call(&predict(&other)).await.status, Some(0));
+    // The same name by another kind of token.
+    let same = callers.issuer.token(&Issuer::claims("reader", &["reader"]));
+    assert_eq!(connection.call(&predict(&same)).await.status, Some(RESOURCE_EXHAUSTED));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sidecar_follows_with_a_token_over_tls() {
+    let callers = Callers::new();
+    let directory = callers.directory.path();
+    let mut authority = Authority::new(directory, "authority");
+    let pair = authority.loopback();
+    let guarded = || {
+        Primary::with(|settings| {
+            callers.primary()(settings);
+            settings.tls_cert = Some(pair.certificate.clone());
+            settings.tls_key = Some(pair.key.clone());
+        })
+    };
+    let (primary, candidate) = (guarded().await, guarded().await);
+    let token = |role: &str| {
+        let path = directory.join(role);
+        std::fs::write(&path, format!("{role}\n")).unwrap();
+        Some(path)
+    };
+    let url = format!("https://{}", primary.grpc());
+    let rehearsal = Rehearsal::alone(|settings| {
+        settings.primary = Some(url.clone());
+        settings.primary_ca = Some(authority.path());
+        settings.primary_token_file = token("observer");
+        settings.candidate = Some(format!("https://{}", candidate.grpc()));
+        settings.candidate_ca = Some(authority.path());
+        settings.candidate_token_file = token("reader");
+    })
+    .await;
+    rehearsal.report_when(|report| report.intake.as_ref().is_some_and(|intake| intake.connected)).await;
+    let reader = understudy::identity::credentials::Credentials {
+        ca: Some(authority.path()),
+        token: token("reader"),
+        ..Default::default()
+    };
+    let channel = reader.endpoint(&url).unwrap().connect().await.unwrap();
+    let mut client = understudy::v1::prediction_service_client::PredictionServiceClient::with_interceptor(
+        channel,
+        reader.bearer().unwrap(),
+    );
+    client.predict(adult::test_set().predict(0..100)).await.unwrap();
+    let report = rehearsal.settled(1).await;
+    assert_eq!(report.rows.unwrap().compared, 100);
+
+    // Without the role it is told why, and goes on trying.
+    let denied = Rehearsal::alone(|settings| {
+        settings.primary = Some(url.clone());
+        settings.primary_ca = Some(authority.path());
+        settings.primary_token_file = token("writer");
+    })
+    .await;
+    denied
+        .report_when(|report| {
+            report.intake.as_ref().is_some_and(|intake| intake.last_error.contains("role 'observer'"))
+        })
+        .await;
+}
