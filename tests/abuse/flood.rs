@@ -31,10 +31,17 @@ struct Attack {
     name: &'static str,
     first: Vec<Frame>,
     unit: Box<dyn Fn(u32) -> Vec<Frame> + Send>,
+    /// Between two bursts of 50.
+    pause: Duration,
 }
 
 fn attack(name: &'static str, first: Vec<Frame>, unit: impl Fn(u32) -> Vec<Frame> + Send + 'static) -> Attack {
-    Attack { name, first, unit: Box::new(unit) }
+    Attack { name, first, unit: Box::new(unit), pause: Duration::ZERO }
+}
+
+/// Many at once, then nothing: what counts by reads must not forgive what came in one of them.
+fn in_bursts(attack: Attack) -> Attack {
+    Attack { pause: Duration::from_millis(3), ..attack }
 }
 
 fn open(stream: u32) -> Frame {
@@ -77,6 +84,10 @@ fn p19() -> Vec<Attack> {
         attack("PRIORITY", vec![], |n| vec![Frame::new(PRIORITY, 0, n, [0, 0, 0, 0, 16])]),
         attack("WINDOW_UPDATE", vec![], |_| vec![Frame::new(WINDOW_UPDATE, 0, 0, 1_u32.to_be_bytes())]),
         attack("PING answers", vec![], |_| vec![Frame::new(PING, 1, 0, [7; 8])]),
+        in_bursts(attack("PING in bursts", vec![], |_| vec![Frame::new(PING, 0, 0, [7; 8])])),
+        in_bursts(attack("WINDOW_UPDATE in bursts", vec![], |_| {
+            vec![Frame::new(WINDOW_UPDATE, 0, 0, 1_u32.to_be_bytes())]
+        })),
     ]
 }
 
@@ -92,6 +103,7 @@ async fn flood(address: SocketAddr, attack: &Attack, most: Duration) -> Cut {
         cut.frames += burst.len();
         // A server that does not read any more may be about to close; what it said is read below.
         let sent = timeout(most.saturating_sub(begun.elapsed()), wire.send(&burst)).await;
+        tokio::time::sleep(attack.pause).await;
         let (frames, closed) = wire.heard().await;
         cut.goaway = cut.goaway.or(frames.iter().find(|frame| frame.kind == GOAWAY).map(|frame| frame.number(4)));
         if closed || cut.goaway.is_some_and(|code| code != 0) || matches!(sent, Ok(Err(_))) {

@@ -29,7 +29,12 @@ async fn retrying(target: &Target, clients: usize, end: Instant) -> (u64, Vec<St
             let (mut answered, mut failed) = (0, Vec::new());
             while Instant::now() < end {
                 let mut last = client.predict(test_set().predict(0..1)).await;
-                if last.as_ref().is_err_and(|status| matches!(status.code(), Code::Unavailable | Code::Unknown)) {
+                // Cancelled by nobody here: tonic says so of a call that was not sent because the connection was on its way
+                // out, where gRPC's own clients try again without a word.
+                let again = |status: &tonic::Status| {
+                    matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled)
+                };
+                if last.as_ref().is_err_and(again) {
                     last = client.predict(test_set().predict(0..1)).await;
                 }
                 match last {
@@ -104,7 +109,7 @@ pub(crate) async fn drain(report: &mut Report, how: &How, flags: &[&str]) {
                         Ok(_) => answered += 1,
                         // Nobody listens any more: with a second server the client would go there.
                         Err(_) if tokio::net::TcpStream::connect(grpc).await.is_err() => return (answered, failed),
-                        Err(status) if status.code() == Code::Unavailable => {}
+                        Err(status) if matches!(status.code(), Code::Unavailable | Code::Cancelled) => {}
                         Err(_) => failed += 1,
                     }
                     sleep(Duration::from_millis(1)).await;
@@ -170,16 +175,17 @@ pub(crate) async fn soak(report: &mut Report, target: &Target, time: Duration) {
     let calls: u64 = running.join_all().await.iter().sum();
     let slope = theil_sen(&samples);
     let growth = samples.last().zip(samples.first()).map_or(0.0, |(last, first)| last.1 - first.1);
-    let least = descriptors.iter().min().copied().unwrap_or(0);
-    let most = descriptors.iter().max().copied().unwrap_or(0);
-    let text = format!("{calls} calls, {growth:+.2} MiB, {slope:+.1} MiB/h, descriptors {least} to {most}");
+    // The clients come and go, so the least of each half is what stays.
+    let (early, late) = descriptors.split_at(descriptors.len() / 2);
+    let [early, late] = [early, late].map(|half| half.iter().min().copied().unwrap_or(0));
+    let text = format!("{calls} calls, {growth:+.2} MiB, {slope:+.1} MiB/h, descriptors {early}, then {late}");
     // A slope needs minutes; pages that a minute of start-up touches would be MiB an hour.
     let (asked, kept) = if time >= Duration::from_secs(600) {
         ("slope < 1 MiB/h, descriptors ± 2", slope < 1.0)
     } else {
         ("+< 2 MiB after a quarter (slope from 10 min on), ± 2", growth < 2.0)
     };
-    report.line("P16", &format!("{time:.0?} of everything"), asked, &text, kept && most - least <= 4);
+    report.line("P16", &format!("{time:.0?} of everything"), asked, &text, kept && late <= early + 2);
 }
 
 /// The median of the slopes between all pairs (Theil 1950, Sen 1968); of at most 600 points.

@@ -135,7 +135,7 @@ pub(crate) async fn overload(report: &mut Report, how: &How, flags: &[&str], tim
     let call = Arc::new(Call::new(PREDICT, &test_set().predict(0..ROWS)));
     let _warm_up = closed_loop(&connections, &call, 4, time / 4).await;
     let mut saturation = 0.0_f64;
-    for clients in [4, 16] {
+    for clients in [4, 16, 64] {
         saturation = saturation.max(closed_loop(&connections, &call, clients, time / 2).await);
     }
     let quiet = open_loop(&connections, &call, saturation / 4.0, time / 2).await;
@@ -175,7 +175,14 @@ pub(crate) async fn overload(report: &mut Report, how: &How, flags: &[&str], tim
             && refusal <= Duration::from_millis(5)
             && step.with_pushback == step.refused.len()
             && step.others.is_empty();
-        report.line("P9", &what, &asked, &text, kept);
+        if busy < 0.75 && step.refused.is_empty() {
+            // Somebody else has the core, or the generator is the slower of the two.
+            println!("     {text}");
+            let why = format!("the server had {:.0} % of its core: not saturated", 100.0 * busy);
+            report.not_applicable("P9", &what, &why);
+        } else {
+            report.line("P9", &what, &asked, &text, kept);
+        }
         if let Some(other) = step.others.first() {
             println!("     {other}");
         }
