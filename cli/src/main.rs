@@ -12,6 +12,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use shadow_sidecar::report_json;
 
 mod check;
 mod connect;
@@ -22,7 +23,6 @@ mod output;
 mod predict;
 mod receiver;
 mod report;
-mod report_json;
 mod view;
 mod words;
 

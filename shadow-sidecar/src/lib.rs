@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod otlp;
 pub mod rehearsal;
 pub mod report;
+pub mod report_json;
 pub mod run;
 mod service;
 pub mod stats;
