@@ -8,6 +8,7 @@
 //! - [`mcnemar`]: which of two models is right more often, once the truth is known
 //! - [`histogram`]: latencies, as quantiles within one percent
 //! - [`moments`]: differences between scores
+//! - [`spread`]: the same differences by size and sign, for a picture
 //! - [`special`]: the beta and gamma functions under them
 
 pub mod agreement;
@@ -15,3 +16,4 @@ pub mod histogram;
 pub mod mcnemar;
 pub mod moments;
 pub mod special;
+pub mod spread;
