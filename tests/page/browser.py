@@ -139,9 +139,9 @@ class Browser:
             name = "Space" if key == " " else key
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=name, windowsVirtualKeyCode=code, **more)
 
-    def screenshot(self, path: Path):
-        """Write the whole page as PNG."""
+    def screenshot(self, path: Path, most: int):
+        """Write the page as PNG, from its top, at most so many pixels of it."""
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]
-        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], most), "scale": 1}
         told = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True, clip=clip)
         path.write_bytes(base64.b64decode(told["data"]))

@@ -147,7 +147,7 @@ def live(browser: Browser, options, directory: Path, stack: ExitStack):
         for scale, name, width in ((1, "desktop", 1280), (2, "phone", 360)):
             browser.size(width, 900, mobile=width < 500, scale=scale)
             time.sleep(0.5)
-            browser.screenshot(Path(options.screenshots) / f"report-{name}.png")
+            browser.screenshot(Path(options.screenshots) / f"report-{name}.png", 2000 if width > 500 else 1300)
     wide(browser, "no-sideways-scroll-live")
     accessible(browser, "live", options.axe)
     browser.media(reduced_motion="reduce")
@@ -214,12 +214,18 @@ def hostile(browser: Browser, options, sidecar: str):
     check("tabs", now[0] == "tab-1" and now[1].startswith("Promote"), f"arrow right leads to {now}")
     stand_in.close()
     for name, told in {"empty": {}, "of-another-shape": {"verdict": "maybe", "reasons": "none", "flips": {"a": 1}, "agreement": []}}.items():
-        stand_in = StandIn(sidecar, told, None)
+        stand_in = StandIn(sidecar, told)
         browser.open(f"{stand_in.url}/")
         browser.wait("the page", "!document.getElementById('live').hidden")
         clean(browser, name)
         check(f"report-{name}", browser.evaluate(VERDICT) != "", browser.evaluate(VERDICT))
         stand_in.close()
+    stand_in = StandIn(sidecar, SEVERAL, stream=False)
+    browser.open(f"{stand_in.url}/")
+    browser.wait("the page without a stream", f"{VERDICT}.startsWith('Reject')")
+    say("ok", "without-stream", browser.evaluate("document.getElementById('connection').textContent"))
+    browser.problems.clear()
+    stand_in.close()
 
 
 def lost(browser: Browser, url: str, good: Process, start, shadow: list, options):

@@ -82,8 +82,8 @@ DISAGREEMENTS = {
 class StandIn:
     """Serves the page of a real sidecar with its headers, and the reports above."""
 
-    def __init__(self, sidecar: str, told: dict, disagreements: dict | None):
-        """Take the page from `sidecar` and tell `told`."""
+    def __init__(self, sidecar: str, told: dict, disagreements: dict | None = None, stream: bool = True):
+        """Take the page from `sidecar` and tell `told`, with a stream or without a place for one."""
         with urllib.request.urlopen(f"{sidecar}/", timeout=10) as answer:
             page, policy = answer.read(), answer.headers["content-security-policy"]
         answers = {
@@ -93,6 +93,8 @@ class StandIn:
             "/history.json": ("application/json", b'{"candidates": [{}, {}]}'),
             "/distributions.json": ("application/json", b'{"candidates": []}'),
         }
+        if not stream:
+            del answers["/report/events"]
         if disagreements is not None:
             answers["/disagreements.json"] = ("application/json", json.dumps(disagreements).encode())
 

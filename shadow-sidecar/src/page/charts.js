@@ -88,19 +88,37 @@ function agreementChart(place, points, gate) {
   });
 }
 
-function deltaChart(place, bins) {
-  const total = bins.reduce((sum, bin) => sum + bin[2], 0);
+// Sizes that hardly any difference has would take half of the width: those next to zero become one bin.
+function aroundZero(bins, total) {
+  const size = ([lower, upper]) => Math.max(Math.abs(lower ?? Infinity), Math.abs(upper ?? Infinity));
+  const inner = [...bins].sort((a, b) => size(a) - size(b));
+  let [sum, limit] = [0, 0];
+  for (const bin of inner) {
+    sum += bin[2];
+    if (sum > 0.005 * total) break;
+    limit = size(bin);
+  }
+  const near = bins.filter((bin) => size(bin) <= limit);
+  if (near.length < 2) return bins;
+  const merged = [-limit, limit, near.reduce((all, bin) => all + bin[2], 0)];
+  return [...bins.filter((bin) => size(bin) > limit && (bin[0] ?? -Infinity) < 0), merged,
+    ...bins.filter((bin) => size(bin) > limit && !((bin[0] ?? -Infinity) < 0))];
+}
+
+function deltaChart(place, all) {
+  const total = all.reduce((sum, bin) => sum + bin[2], 0);
+  const bins = aroundZero(all, total);
   if (total === 0) {
     place.replaceChildren();
     return;
   }
   const top = Math.max(...bins.map((bin) => bin[2]));
   const middle = bins.findIndex(([lower, upper]) => lower < 0 && upper > 0);
-  const name = ([lower, upper]) => (lower < 0 && upper > 0 ? "nothing" : `${lower === null ? "less than" : score(lower)} … ${upper === null ? "more" : score(upper)}`);
+  const name = ([lower, upper]) => (lower < 0 && upper > 0 ? `less than ${score(upper)}` : `${lower === null ? "less than" : score(lower)} … ${upper === null ? "more" : score(upper)}`);
   const most = bins.find((bin) => bin[2] === top);
   const nearZero = middle < 0 ? 0 : bins[middle][2];
   const below = bins.reduce((sum, [lower, upper, n]) => sum + (upper !== null && upper <= 0 ? n : 0), 0);
-  const described = `${count(total)} differences: ${percent(below / total)} below zero, ${percent(nearZero / total)} zero, `
+  const described = `${count(total)} differences: ${percent(below / total)} below zero, ${percent(nearZero / total)} about zero, `
     + `${percent((total - below - nearZero) / total)} above; most of them in ${name(most)}.`;
   chart(place, 180, "Differences of scores, by size and sign", described, (inner) => {
     const wide = inner.width / bins.length;
@@ -141,7 +159,7 @@ function latencyChart(place, sides) {
   const described = shapes.map((shape) => `${shape.name}: p50 ${seconds(shape.marks.p50)}, p95 ${seconds(shape.marks.p95)}, p99 ${seconds(shape.marks.p99)}`).join("; ");
   chart(place, 200, "Latency of primary and candidate, logarithmic", described, (inner) => {
     const x = (s) => (Math.log(Math.min(Math.max(s, low), high) / low) / Math.log(high / low)) * inner.width;
-    const y = (density) => inner.height * (1 - density / top * 0.9);
+    const y = (density) => inner.height - (density / top) * (inner.height - 34);
     const decades = [];
     for (let power = Math.ceil(Math.log10(low)); 10 ** power <= high; power += 1) decades.push(10 ** power);
     const ticks = decades.length >= 2 ? decades : [low, Math.sqrt(low * high), high];
@@ -156,10 +174,17 @@ function latencyChart(place, sides) {
       }
       return draw("path", { class: shape.side, d: `${path.join("")}L${at(x(end))},${inner.height}Z` });
     };
-    const marks = shapes.flatMap((shape, s) => ["p50", "p95", "p99"].filter((name) => known(shape.marks[name]) && shape.marks[name] > 0).flatMap((name) => [
-      draw("line", { class: `mark-${shape.side}`, x1: at(x(shape.marks[name])), x2: at(x(shape.marks[name])), y1: inner.height, y2: at(inner.height * 0.12 + s * 14) }),
-      draw("text", { x: at(x(shape.marks[name]) + 3), y: at(inner.height * 0.12 + s * 14 + 4) }, name),
-    ]));
+    // A name stands where there is room for it; the table has all of them.
+    const marks = shapes.flatMap((shape, s) => {
+      const named = [];
+      return ["p50", "p99", "p95"].filter((name) => known(shape.marks[name]) && shape.marks[name] > 0).flatMap((name) => {
+        const [left, y2] = [x(shape.marks[name]), 2 + s * 16];
+        const line = draw("line", { class: `mark-${shape.side}`, x1: at(left), x2: at(left), y1: inner.height, y2 });
+        if (named.some((other) => Math.abs(other - left) < 28) || left > inner.width - 20) return [line];
+        named.push(left);
+        return [line, draw("text", { x: at(left + 3), y: y2 + 9 }, name)];
+      });
+    });
     return [
       draw("line", { class: "axis", x1: 0, x2: inner.width, y1: inner.height, y2: inner.height }),
       ...ticks.map((tick) => under(inner, x(tick), seconds(tick), x(tick) < 20 ? "start" : x(tick) > inner.width - 20 ? "end" : "middle")),

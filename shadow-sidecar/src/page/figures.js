@@ -2,6 +2,8 @@
 // Figures as people read them, and elements whose foreign text is only ever text.
 
 const UNKNOWN = "–";
+// A figure and its unit stay on one line.
+const GAP = "\u00a0";
 
 const known = (value) => typeof value === "number" && Number.isFinite(value);
 const list = (value) => (Array.isArray(value) ? value : []);
@@ -15,9 +17,9 @@ function count(n) {
 function percent(share) {
   if (!known(share)) return UNKNOWN;
   const text = (share * 100).toFixed(2);
-  if (text === "100.00" && share < 1) return ">99.99 %";
-  if (text === "0.00" && share > 0) return "<0.01 %";
-  return `${text} %`;
+  if (text === "100.00" && share < 1) return `>99.99${GAP}%`;
+  if (text === "0.00" && share > 0) return `<0.01${GAP}%`;
+  return `${text}${GAP}%`;
 }
 
 function three(value) {
@@ -26,8 +28,8 @@ function three(value) {
 
 function seconds(s) {
   if (!known(s)) return UNKNOWN;
-  if (s < 0.9995e-3) return `${three(s * 1e6)} µs`;
-  return s < 0.9995 ? `${three(s * 1e3)} ms` : `${three(s)} s`;
+  if (s < 0.9995e-3) return `${three(s * 1e6)}${GAP}µs`;
+  return s < 0.9995 ? `${three(s * 1e3)}${GAP}ms` : `${three(s)}${GAP}s`;
 }
 
 function duration(s) {

@@ -35,9 +35,11 @@ function showVerdict(report, points) {
   if (target.children.length !== reasons.length) target.replaceChildren(...reasons.map(() => make("li", {})));
   reasons.forEach((reason, i) => say(target.children[i], reason));
 
-  const rate = pairsASecond(points);
+  const rate = rowsASecond(points);
   const pairs = report.pairs_needed;
-  const eta = known(report.eta_seconds) ? report.eta_seconds : known(pairs) && rate > 0 ? pairs / rate : undefined;
+  // A pair is an exchange, however many rows it has.
+  const pairRate = rate * (agreement.observations / agreement.compared);
+  const eta = known(report.eta_seconds) ? report.eta_seconds : known(pairs) && pairRate > 0 ? pairs / pairRate : undefined;
   const undecided = verdict === "undecided";
   facts(element("outlook"), [
     undecided ? ["Pairs still needed", known(pairs) ? count(pairs) : "the gate can't be reached so"] : null,
@@ -57,7 +59,7 @@ function showVerdict(report, points) {
 }
 
 // Rows over the last minute, as the points have them.
-function pairsASecond(points) {
+function rowsASecond(points) {
   const last = points[points.length - 1];
   const first = points.find((point) => last.unix_nanos - point.unix_nanos <= 60e9);
   const took = last && first ? (last.unix_nanos - first.unix_nanos) / 1e9 : 0;
@@ -367,7 +369,7 @@ async function lookAtDisagreements() {
 let polling = null;
 function poll(on) {
   if (on && polling === null) {
-    polling = setInterval(async () => {
+    const look = async () => {
       try {
         const [report, distributions] = await Promise.all([read("/report.json"), read("/distributions.json")]);
         state.distributions = list(distributions.candidates);
@@ -376,7 +378,9 @@ function poll(on) {
       } catch {
         connection("lost", "not reachable, trying again");
       }
-    }, 5000);
+    };
+    look();
+    polling = setInterval(look, 5000);
   } else if (!on && polling !== null) {
     clearInterval(polling);
     polling = null;
