@@ -4,7 +4,8 @@
 //! 2. [`candidate`]: the candidate answers the same request, in this process or on a server of its own
 //! 3. [`answers`]: both answers are read; [`compare`]: row by row, the same or not, and by how much
 //! 4. [`tally`]: counters that add up; [`stats`]: what can be said from them; [`verdict`]: may the candidate take over?
-//! 5. [`report`], [`otlp`], [`metrics`], [`page`] with [`history`]: who is told
+//! 5. [`report`], [`otlp`], [`metrics`]: who is told
+//! 6. [`page`], with [`history`]: who looks
 //!
 //! `compare`, `tally`, `stats` and `verdict` are plain structs and functions: no async, no clock, no OpenTelemetry, so that a
 //! recorded stream replays to the same numbers. Nothing here can slow, fail or change an answer of the primary.

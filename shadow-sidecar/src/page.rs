@@ -188,7 +188,7 @@ async fn page(State(board): State<Arc<Board>>) -> Response {
     if getrandom::fill(&mut nonce).is_err() {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
-    let nonce: String = nonce.iter().map(|byte| format!("{byte:02x}")).collect();
+    let nonce = format!("{:032x}", u128::from_ne_bytes(nonce));
     let policy = format!(
         "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src data:; connect-src 'self'; \
          base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

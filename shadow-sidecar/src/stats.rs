@@ -8,8 +8,8 @@
 //! - [`mcnemar`]: which of two models is right more often, once the truth is known
 //! - [`histogram`]: latencies, as quantiles within one percent
 //! - [`moments`]: differences between scores
-//! - [`spread`]: the same differences by size and sign, for a picture
 //! - [`special`]: the beta and gamma functions under them
+//! - [`spread`]: differences by size and sign, for a picture
 
 pub mod agreement;
 pub mod histogram;

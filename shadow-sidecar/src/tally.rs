@@ -13,8 +13,9 @@ pub use conservation::{Conservation, DropReason, End};
 pub use flips::{Flip, Flips, MAX_CLASSES};
 
 use crate::compare::RowOutcome;
+use crate::stats::spread::Spread;
 use crate::stats::agreement::{log_e_above, log_e_below};
-use crate::stats::{histogram::Histogram, moments::Moments, spread::Spread};
+use crate::stats::{histogram::Histogram, moments::Moments};
 use crate::verdict::Gates;
 use shares::Shares;
 
@@ -129,9 +130,9 @@ impl Tally {
         }
         for outcome in outcomes {
             self.nonfinite += u64::from(outcome.nonfinite);
+            outcome.delta.into_iter().for_each(|delta| self.spread.record(delta));
             self.flips.record(outcome.primary_class, outcome.candidate_class);
             if let Some(delta) = outcome.delta {
-                self.spread.record(delta);
                 self.delta.record(delta);
             }
         }

@@ -128,9 +128,9 @@ mod tests {
         let (mut left, mut right, mut both) = (Spread::default(), Spread::default(), Spread::default());
         for (i, difference) in [0.3, -0.3, 0.0, 1e-4, 2e7].into_iter().enumerate() {
             if i % 2 == 0 {
-                left.record(difference)
+                left.record(difference);
             } else {
-                right.record(difference)
+                right.record(difference);
             }
             both.record(difference);
         }
