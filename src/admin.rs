@@ -3,7 +3,8 @@
 
 use std::{io, net::TcpListener, pin::pin, sync::Arc, thread, time::Duration};
 
-use axum::{Router, http::StatusCode, routing::get};
+pub use axum::Router;
+use axum::{http::StatusCode, routing::get};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -27,7 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// What connections may take to end.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Serves `/metrics`, `/healthz` (readiness), `/livez` and `grpc.health.v1.Health` on `listener`, until [`Phase::Closing`].
+/// Serves `/metrics`, `/healthz` (readiness), `/livez`, `grpc.health.v1.Health` and `own`, what only this process has, on
+/// `listener`, until [`Phase::Closing`].
 /// `sample` is called before each scrape, for what is only worth looking at then.
 ///
 /// # Errors
@@ -38,6 +40,7 @@ pub fn start(
     sample: impl Fn() + Clone + Send + Sync + 'static,
     health: &Registry,
     phases: &Phases,
+    own: Router,
 ) -> io::Result<thread::JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     listener.set_nonblocking(true)?;
@@ -51,7 +54,8 @@ pub fn start(
         .route("/metrics", get(scrape))
         .route("/healthz", get(async move || answer(ready.serving(""))))
         .route("/livez", get(async move || answer(live.serving("liveness"))))
-        .merge(Routes::new(health.service()).prepare().into_axum_router().reset_fallback());
+        .merge(Routes::new(health.service()).prepare().into_axum_router().reset_fallback())
+        .merge(own);
     thread::Builder::new().name("admin".into()).spawn(move || {
         runtime.block_on(async move {
             tokio::spawn(async move {

@@ -13,6 +13,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use shadow_sidecar::report_json;
 
 mod check;
 mod connect;
@@ -24,7 +25,6 @@ mod predict;
 mod receiver;
 mod record;
 mod report;
-mod report_json;
 mod view;
 mod words;
 

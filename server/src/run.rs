@@ -154,7 +154,7 @@ impl Server {
         let front = Front::new(&predictor, gate, &metrics, &health, identity, &phases).map_err(system)?;
         let sampled = instruments.clone();
         let sample = move || sampled.sample(&admission);
-        admin::start(admin, metrics.handle(), sample, &health, &phases).map_err(system)?;
+        admin::start(admin, metrics.handle(), sample, &health, &phases, admin::Router::new()).map_err(system)?;
         let setup = Setup {
             name: "worker",
             workers: config.workers,

@@ -5,6 +5,7 @@
 //! 3. [`answers`]: both answers are read; [`compare`]: row by row, the same or not, and by how much
 //! 4. [`tally`]: counters that add up; [`stats`]: what can be said from them; [`verdict`]: may the candidate take over?
 //! 5. [`report`], [`otlp`], [`metrics`]: who is told
+//! 6. [`page`], with [`history`]: who looks
 //!
 //! `compare`, `tally`, `stats` and `verdict` are plain structs and functions: no async, no clock, no OpenTelemetry, so that a
 //! recorded stream replays to the same numbers. Nothing here can slow, fail or change an answer of the primary.
@@ -16,12 +17,15 @@ pub mod candidate;
 pub mod cloudevents;
 pub mod compare;
 pub mod config;
+pub mod history;
 pub mod intake;
 pub mod metrics;
 pub mod otlp;
+pub mod page;
 pub mod recording;
 pub mod rehearsal;
 pub mod report;
+pub mod report_json;
 pub mod run;
 mod service;
 pub mod stats;

@@ -21,6 +21,7 @@ use crate::{
     answers,
     candidate::{Candidate, Request},
     compare::{self, Answer, Comparator, Role, RowOutcome, Tolerance},
+    history::History,
     metrics::Metrics,
     otlp::Histograms,
     tally::{DropReason, Latency, Tally, Ticket},
@@ -58,6 +59,7 @@ pub struct Epoch {
     /// What counts as agreement.
     pub comparator: Comparator,
     tally: Mutex<Tally>,
+    history: Mutex<History>,
 }
 
 impl Epoch {
@@ -65,6 +67,11 @@ impl Epoch {
     pub fn tally(&self) -> MutexGuard<'_, Tally> {
         // A panic between two counters can't leave them torn: each method of Tally is one step.
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How it went, for the page; the ticker feeds it.
+    pub fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -221,6 +228,7 @@ impl Rehearsal {
         let epoch = Epoch {
             number,
             tally: Mutex::new(Tally::new(number, comparator.classes())),
+            history: Mutex::default(),
             candidate: self.candidate.identity(),
             started: now(),
             started_unix_nanos: unix_nanos(),

@@ -16,8 +16,10 @@ use crate::{
     config::Config,
     intake::Intake,
     metrics::Metrics,
+    history::Point,
     otlp::{Histograms, Otlp},
-    rehearsal::{Bounds, Rehearsal},
+    page,
+    rehearsal::{Bounds, Rehearsal, unix_nanos},
     service::{Front, MESSAGES},
     verdict::judge,
 };
@@ -141,7 +143,8 @@ impl Sidecar {
         let front = Front::new(&rehearsal, gate, identity, &health, &phases).map_err(system)?;
         let sampled = instruments.clone();
         let sample = move || sampled.sample(&admission);
-        admin::start(admin, metrics.handle(), sample, &health, &phases).map_err(system)?;
+        let page = page::routes(vec![rehearsal.clone()], &phases);
+        admin::start(admin, metrics.handle(), sample, &health, &phases, page).map_err(system)?;
         let setup = Setup {
             name: "shadow",
             workers: 1,
@@ -214,7 +217,9 @@ async fn tick(rehearsal: Arc<Rehearsal>, metrics: Arc<Metrics>) {
             && let Some(epoch) = rehearsal.epoch()
         {
             let tally = epoch.tally().clone();
-            metrics.publish(&epoch, &tally, &judge(&tally, &rehearsal.gates, epoch.started.elapsed()));
+            let judgement = judge(&tally, &rehearsal.gates, epoch.started.elapsed());
+            metrics.publish(&epoch, &tally, &judgement);
+            epoch.history().record(Point::new(unix_nanos(), &judgement.figures));
         }
     }
 }

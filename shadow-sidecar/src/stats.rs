@@ -9,9 +9,11 @@
 //! - [`histogram`]: latencies, as quantiles within one percent
 //! - [`moments`]: differences between scores
 //! - [`special`]: the beta and gamma functions under them
+//! - [`spread`]: differences by size and sign, for a picture
 
 pub mod agreement;
 pub mod histogram;
 pub mod mcnemar;
 pub mod moments;
 pub mod special;
+pub mod spread;

@@ -13,6 +13,7 @@ pub use conservation::{Conservation, DropReason, End};
 pub use flips::{Flip, Flips, MAX_CLASSES};
 
 use crate::compare::RowOutcome;
+use crate::stats::spread::Spread;
 use crate::stats::agreement::{log_e_above, log_e_below};
 use crate::stats::{histogram::Histogram, moments::Moments};
 use crate::verdict::Gates;
@@ -30,6 +31,7 @@ pub struct Tally {
     observations: u64,
     shares: Shares,
     nonfinite: u64,
+    spread: Spread,
     stale: u64,
     flips: Flips,
     delta: Moments,
@@ -90,6 +92,7 @@ impl Tally {
             observations: 0,
             shares: Shares::default(),
             nonfinite: 0,
+            spread: Spread::default(),
             stale: 0,
             flips: Flips::new(classes),
             delta: Moments::default(),
@@ -127,6 +130,7 @@ impl Tally {
         }
         for outcome in outcomes {
             self.nonfinite += u64::from(outcome.nonfinite);
+            outcome.delta.into_iter().for_each(|delta| self.spread.record(delta));
             self.flips.record(outcome.primary_class, outcome.candidate_class);
             if let Some(delta) = outcome.delta {
                 self.delta.record(delta);
@@ -198,6 +202,7 @@ impl Tally {
         self.observations = self.observations.saturating_add(other.observations);
         self.shares.merge(other.shares);
         self.nonfinite = self.nonfinite.saturating_add(other.nonfinite);
+        self.spread.merge(&other.spread);
         self.stale = self.stale.saturating_add(other.stale);
         self.delta.merge(&other.delta);
         self.primary_latency.merge(&other.primary_latency);
@@ -249,6 +254,11 @@ impl Tally {
     /// Rows that did not agree because a score was NaN or infinite.
     pub fn nonfinite(&self) -> u64 {
         self.nonfinite
+    }
+
+    /// How the differences of scores are spread, candidate minus primary.
+    pub fn spread(&self) -> &Spread {
+        &self.spread
     }
 
     /// Exchanges that came back after their epoch had ended; they are counted nowhere else.

@@ -86,6 +86,12 @@ impl Histogram {
     pub fn max(&self) -> Option<Duration> {
         (self.count > 0).then(|| Duration::from_nanos(self.max))
     }
+
+    /// Each bucket with something in it, from the shortest: its lower and upper edge in nanoseconds, and how many durations.
+    pub fn buckets(&self) -> impl Iterator<Item = (u64, u64, u64)> {
+        let occupied = self.counts.iter().enumerate().filter(|(_, count)| **count > 0);
+        occupied.map(|(index, count)| (lowest(index), lowest(index + 1), *count))
+    }
 }
 
 impl Default for Histogram {
@@ -116,12 +122,15 @@ const fn bucket(nanos: u64) -> usize {
 
 /// The middle of a bucket, in nanoseconds.
 fn middle(index: usize) -> u64 {
+    let shift = (index as u64 / STEPS).saturating_sub(1);
+    lowest(index) + (1 << shift) / 2
+}
+
+/// The lower edge of a bucket, in nanoseconds.
+fn lowest(index: usize) -> u64 {
     let index = index as u64;
-    if index < 2 * STEPS {
-        return index;
-    }
-    let shift = index / STEPS - 1;
-    ((index - shift * STEPS) << shift) + (1 << shift) / 2
+    let shift = (index / STEPS).saturating_sub(1);
+    (index - shift * STEPS) << shift
 }
 
 #[cfg(test)]
@@ -163,6 +172,15 @@ mod tests {
         assert_eq!(histogram.quantile(1.0), histogram.max());
         assert_eq!(histogram.max(), Some(Duration::from_millis(100)));
         assert_eq!(histogram.mean(), Some(Duration::from_nanos(33_338_333)));
+    }
+
+    #[test]
+    fn a_bucket_says_between_what_its_durations_are() {
+        for nanos in (0..1000).chain((10..41).flat_map(|e| [(1 << e) - 1, 1 << e, (1 << e) + 12_345 % (1 << e)])) {
+            let buckets: Vec<_> = of([nanos, nanos]).buckets().collect();
+            let [(lower, upper, 2)] = buckets[..] else { panic!("{nanos}: {buckets:?}") };
+            assert!(lower <= nanos && nanos < upper, "{nanos}: {buckets:?}");
+        }
     }
 
     #[test]

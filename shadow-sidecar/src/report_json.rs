@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 use understudy::v1;
 
 /// The whole report.
-pub(crate) fn report(report: &v1::Report) -> Json {
+pub fn report(report: &v1::Report) -> Json {
     let flips = report.flips.iter();
     json!({
         "epoch": report.epoch.as_ref().map(epoch),
@@ -37,7 +37,7 @@ pub(crate) fn report(report: &v1::Report) -> Json {
 }
 
 /// The word for a verdict.
-pub(crate) fn verdict(verdict: v1::Verdict) -> &'static str {
+pub fn verdict(verdict: v1::Verdict) -> &'static str {
     match verdict {
         v1::Verdict::Unspecified => "unspecified",
         v1::Verdict::Undecided => "undecided",
@@ -47,7 +47,7 @@ pub(crate) fn verdict(verdict: v1::Verdict) -> &'static str {
 }
 
 /// The word for a task.
-pub(crate) fn task(task: v1::Task) -> &'static str {
+pub fn task(task: v1::Task) -> &'static str {
     match task {
         v1::Task::Unspecified => "unspecified",
         v1::Task::Binary => "binary",
@@ -58,7 +58,7 @@ pub(crate) fn task(task: v1::Task) -> &'static str {
 }
 
 /// Rows that agreed, and what that proves.
-pub(crate) fn agreement(agreement: &v1::Agreement) -> Json {
+pub fn agreement(agreement: &v1::Agreement) -> Json {
     json!({
         "observations": agreement.observations,
         "compared": agreement.compared,
@@ -118,7 +118,30 @@ fn latency(latency: &v1::Latency) -> Json {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::tests::sample;
+
+    /// As much of a report as the names below are in.
+    fn sample() -> v1::Report {
+        let model = |name: &str| Some(v1::ModelVersion { name: name.into(), version: "1".into() });
+        let flip = |primary: &str, candidate: &str, count| v1::Flip {
+            primary: primary.into(),
+            candidate: candidate.into(),
+            count,
+        };
+        v1::Report {
+            epoch: Some(v1::Epoch {
+                primary: model("adult"),
+                candidate: model("adult-candidate"),
+                task: v1::Task::Binary.into(),
+                ..v1::Epoch::default()
+            }),
+            verdict: v1::Verdict::Promote.into(),
+            rows: Some(v1::Conservation { dropped: [("queue_full".into(), 12)].into(), ..v1::Conservation::default() }),
+            agreement: Some(v1::Agreement { compared: 4000, agreed: 3964, ..v1::Agreement::default() }),
+            flips: vec![flip("<=50K", "<=50K", 3012), flip("<=50K", ">50K", 19)],
+            candidate_latency: Some(v1::Latency { observed_via: "in-process".into(), ..v1::Latency::default() }),
+            ..v1::Report::default()
+        }
+    }
 
     #[test]
     fn names_are_stable_and_enums_are_words() {
