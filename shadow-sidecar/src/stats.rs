@@ -5,12 +5,14 @@
 //! averaged. The formulas and the papers behind them are named at each function.
 //!
 //! - [`agreement`]: how often two models agree, by bounds that stay valid however often they are looked at
+//! - [`bernstein`]: the same where the agreement drifts, and for any score in [0, 1]
 //! - [`mcnemar`]: which of two models is right more often, once the truth is known
 //! - [`histogram`]: latencies, as quantiles within one percent
 //! - [`moments`]: differences between scores
 //! - [`special`]: the beta and gamma functions under them
 
 pub mod agreement;
+pub mod bernstein;
 pub mod histogram;
 pub mod mcnemar;
 pub mod moments;

@@ -7,10 +7,14 @@
 
 mod conservation;
 mod flips;
+mod noise;
+mod outcomes;
 mod shares;
 
 pub use conservation::{Conservation, DropReason, End};
 pub use flips::{Flip, Flips, MAX_CLASSES};
+pub use noise::Noise;
+pub use outcomes::Outcomes;
 
 use crate::compare::RowOutcome;
 use crate::stats::agreement::{log_e_above, log_e_below};
@@ -33,6 +37,7 @@ pub struct Tally {
     stale: u64,
     flips: Flips,
     delta: Moments,
+    noise: Noise,
     primary_latency: Histogram,
     candidate_latency: Histogram,
     evidence: Option<Evidence>,
@@ -93,6 +98,7 @@ impl Tally {
             stale: 0,
             flips: Flips::new(classes),
             delta: Moments::default(),
+            noise: Noise::default(),
             primary_latency: Histogram::default(),
             candidate_latency: Histogram::default(),
             evidence: None,
@@ -112,7 +118,8 @@ impl Tally {
 
     /// The candidate answered and the answers were compared, row by row. Should there not be one outcome for each row,
     /// the exchange is dropped as incomparable. An exchange without rows is compared, but is no observation.
-    pub fn compared(&mut self, ticket: Ticket, outcomes: &[RowOutcome], latency: Latency) {
+    pub fn compared<'a>(&mut self, ticket: Ticket, outcomes: impl Into<Outcomes<'a>>, latency: Latency) {
+        let Outcomes { rows: outcomes, again, .. } = outcomes.into();
         if outcomes.len() as u64 != ticket.rows {
             return self.dropped(ticket, DropReason::Incomparable);
         }
@@ -132,8 +139,20 @@ impl Tally {
                 self.delta.record(delta);
             }
         }
+        if let Some(again) = again {
+            self.noise.record(again, Some(outcomes));
+        }
         self.primary_latency.record(latency.primary);
         self.candidate_latency.record(latency.candidate);
+    }
+
+    /// The primary answered a request twice, and the candidate's answer to it is not known: for the noise floor alone.
+    /// Where it is known the pair goes to [`Self::compared`] by [`Outcomes::with_noise`], so that the two are compared
+    /// on the same requests. An ended epoch counts nothing.
+    pub fn noise(&mut self, again: &[RowOutcome]) {
+        if self.closed.is_none() {
+            self.noise.record(again, None);
+        }
     }
 
     /// The exchange was lost on the way.
@@ -200,6 +219,7 @@ impl Tally {
         self.nonfinite = self.nonfinite.saturating_add(other.nonfinite);
         self.stale = self.stale.saturating_add(other.stale);
         self.delta.merge(&other.delta);
+        self.noise.merge(&other.noise);
         self.primary_latency.merge(&other.primary_latency);
         self.candidate_latency.merge(&other.candidate_latency);
         self.evidence = None;
@@ -264,6 +284,11 @@ impl Tally {
     /// Differences of scores, candidate minus primary.
     pub fn delta(&self) -> &Moments {
         &self.delta
+    }
+
+    /// The primary against itself.
+    pub fn noise_floor(&self) -> &Noise {
+        &self.noise
     }
 
     /// Of compared exchanges.

@@ -116,6 +116,21 @@ impl Comparator {
         self
     }
 
+    /// The comparator for the noise floor: the primary's second answer in the place of the candidate's.
+    #[must_use]
+    pub fn against_itself(&self) -> Self {
+        let mut itself = self.clone();
+        itself.candidate = Side { role: Role::Candidate, ..self.primary.clone() };
+        itself.columns = match self.task {
+            Task::Binary | Task::Multiclass => {
+                let own = self.primary.common.len();
+                (0..self.classes.len()).map(|class| (class < own).then_some((class, class))).collect()
+            }
+            Task::Regression | Task::Quantile => self.columns.iter().map(|c| c.map(|(own, _)| (own, own))).collect(),
+        };
+        itself
+    }
+
     /// The classes of both models, each once: the primary's in its order, then those that only the candidate knows. Empty
     /// when it is not a classification.
     pub fn classes(&self) -> &[String] {

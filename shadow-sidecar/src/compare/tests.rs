@@ -205,3 +205,18 @@ fn agreement_is_described() {
     let within = comparator(Task::Regression, &[], &[], Tolerance { absolute: 0.1, relative: 0.01 });
     assert_eq!(within.describe(), "values are within 0.1 + 0.01 of the primary's magnitude");
 }
+
+#[test]
+fn the_primary_is_compared_with_itself_by_its_own_classes() {
+    let names = |all: &[&str]| -> Vec<String> { all.iter().map(|&name| name.to_owned()).collect() };
+    let comparator =
+        Comparator::new(Task::Binary, &names(&["no", "yes"]), &names(&["yes", "maybe"]), Tolerance::default()).unwrap();
+    let itself = comparator.against_itself();
+    let answer = |yes: f64| Answer { rows: 1, labels: Vec::new(), scores: vec![1.0 - yes, yes], width: 2 };
+    let mut outcomes = Vec::new();
+    itself.compare(&answer(0.75), &answer(0.875), &mut outcomes).unwrap();
+    assert_eq!((outcomes[0].agreed, outcomes[0].candidate_class, outcomes[0].delta), (true, Some(1), Some(0.125)));
+    itself.compare(&answer(0.75), &answer(0.25), &mut outcomes).unwrap();
+    assert!(!outcomes[0].agreed);
+    assert_eq!(itself.label(Role::Candidate, "no"), comparator.label(Role::Primary, "no"));
+}

@@ -180,3 +180,36 @@ fn sums_do_not_overflow() {
     assert!(tally.merge(&copy));
     assert!(tally.holds());
 }
+
+/// The candidate disagrees in as many rows as the primary does with itself: nothing speaks against it.
+#[test]
+fn the_noise_floor_is_paired() {
+    let mut tally = tally();
+    assert_eq!(tally.noise_floor().excess(0.05), None);
+    for i in 0..4000 {
+        let ticket = tally.begin(2);
+        let candidate = if i % 10 == 0 { [OK, FLIP] } else { [OK, OK] };
+        let again = if i % 10 == 5 { [OK, FLIP] } else { [OK, OK] };
+        tally.compared(ticket, Outcomes::of(&candidate).with_noise(&again), Latency::default());
+    }
+    tally.noise(&[OK]);
+    let noise = *tally.noise_floor();
+    assert_eq!((noise.compared(), noise.agreed(), noise.observations(), noise.paired()), (8001, 7601, 4001, 4000));
+    assert_eq!(noise.shares(), 3801.0);
+    let (lower, mean, upper) = noise.excess(0.05).unwrap_or_default();
+    assert!(lower < 0.0 && upper > 0.0 && mean.abs() < 1e-9 && upper - lower < 0.05, "{lower} {mean} {upper}");
+    // A candidate that is worse than the noise is found out.
+    for _ in 0..2000 {
+        let ticket = tally.begin(1);
+        tally.compared(ticket, Outcomes::of(&[FLIP]).with_noise(&[OK]), Latency::default());
+    }
+    assert!(tally.noise_floor().excess(0.05).is_some_and(|(lower, ..)| lower > 0.2));
+    // It changes nothing in what is known of the candidate, and an ended epoch counts nothing.
+    assert_eq!((tally.observations(), tally.rows().compared()), (6000, 10_000));
+    let copy = tally.clone();
+    assert!(tally.merge(&copy));
+    assert_eq!(tally.noise_floor().paired(), 12_000);
+    tally.close(DropReason::Shutdown);
+    tally.noise(&[OK]);
+    assert_eq!(tally.noise_floor().observations(), 12_002);
+}
