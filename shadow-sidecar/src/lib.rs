@@ -3,7 +3,7 @@
 //! 1. [`intake`]: it comes from the server's tap; [`rehearsal`] gives it a ticket and a place in a bounded queue
 //! 2. [`candidate`]: the candidate answers the same request, in this process or on a server of its own
 //! 3. [`answers`]: both answers are read; [`compare`]: row by row, the same or not, and by how much
-//! 4. [`tally`]: counters that add up; [`stats`]: what can be said from them; [`verdict`]: may the candidate take over?
+//! 4. [`tally`]: counters that add up, by [`slicer`] also for segments of rows; [`stats`]: what can be said from them; [`verdict`]: may the candidate take over?
 //! 5. [`report`], [`otlp`], [`metrics`]: who is told
 //!
 //! `compare`, `tally`, `stats` and `verdict` are plain structs and functions: no async, no clock, no OpenTelemetry, so that a
@@ -22,6 +22,7 @@ pub mod rehearsal;
 pub mod report;
 pub mod run;
 mod service;
+pub mod slicer;
 pub mod stats;
 pub mod tally;
 pub mod verdict;

@@ -7,6 +7,8 @@ use crate::compare::RowOutcome;
 pub struct Outcomes<'a> {
     pub(super) rows: &'a [RowOutcome],
     pub(super) again: Option<&'a [RowOutcome]>,
+    pub(super) levels: &'a [f64],
+    pub(super) slices: &'a [u16],
 }
 
 impl<'a> Outcomes<'a> {
@@ -20,6 +22,19 @@ impl<'a> Outcomes<'a> {
     #[must_use]
     pub fn with_noise(self, again: &'a [RowOutcome]) -> Self {
         Self { again: Some(again), ..self }
+    }
+
+    /// Adds the differences of each quantile level, `[rows, levels]`: see
+    /// [`Comparator::levels`](crate::compare::Comparator::levels).
+    #[must_use]
+    pub fn with_levels(self, levels: &'a [f64]) -> Self {
+        Self { levels, ..self }
+    }
+
+    /// Adds the slices of each row, `[rows, features]`: see [`Slicer::assign`](crate::slicer::Slicer::assign).
+    #[must_use]
+    pub fn with_slices(self, slices: &'a [u16]) -> Self {
+        Self { slices, ..self }
     }
 }
 

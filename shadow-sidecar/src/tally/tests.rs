@@ -2,12 +2,25 @@
 
 use super::*;
 
-const OK: RowOutcome =
-    RowOutcome { agreed: true, nonfinite: false, primary_class: Some(1), candidate_class: Some(1), delta: Some(0.25) };
+const NAN: RowOutcome = RowOutcome {
+    agreed: false,
+    nonfinite: true,
+    primary_class: Some(1),
+    candidate_class: None,
+    delta: None,
+    scores: None,
+    distance: None,
+};
+const OK: RowOutcome = RowOutcome {
+    agreed: true,
+    nonfinite: false,
+    candidate_class: Some(1),
+    delta: Some(0.25),
+    scores: Some((0.5, 0.75)),
+    ..NAN
+};
 const FLIP: RowOutcome =
-    RowOutcome { agreed: false, nonfinite: false, primary_class: Some(1), candidate_class: Some(0), delta: Some(-0.5) };
-const NAN: RowOutcome =
-    RowOutcome { agreed: false, nonfinite: true, primary_class: Some(1), candidate_class: None, delta: None };
+    RowOutcome { nonfinite: false, candidate_class: Some(0), delta: Some(-0.5), scores: Some((0.75, 0.25)), ..NAN };
 
 fn tally() -> Tally {
     Tally::new(1, &["no".to_owned(), "yes".to_owned()])
@@ -212,4 +225,55 @@ fn the_noise_floor_is_paired() {
     tally.close(DropReason::Shutdown);
     tally.noise(&[OK]);
     assert_eq!(tally.noise_floor().observations(), 12_002);
+}
+
+/// What is known of scores, slices and latencies adds up over replicas.
+#[test]
+fn what_is_measured_adds_up() {
+    let measures = Measures { slices: vec!["a".to_owned(), "b".to_owned()], latency_ratio: 1.5, ..Measures::default() };
+    let new = || tally().measuring(&measures);
+    let exchanges: [(&[RowOutcome], &[u16], u64); 3] =
+        [(&[OK, FLIP, OK], &[0, 1, 1], 1500), (&[OK], &[0], 1501), (&[NAN, FLIP], &[1, 1], 9000)];
+    let run = |tally: &mut Tally, exchanges: &[(&[RowOutcome], &[u16], u64)]| {
+        for &(outcomes, slices, candidate) in exchanges {
+            let ticket = tally.begin(outcomes.len() as u64);
+            tally.compared(ticket, Outcomes::of(outcomes).with_slices(slices), Latency { primary: 1000, candidate });
+        }
+    };
+    let (mut left, mut right, mut whole) = (new(), new(), new());
+    run(&mut whole, &exchanges);
+    run(&mut left, &exchanges[..1]);
+    run(&mut right, &exchanges[1..]);
+    assert!(left.merge(&right));
+    for tally in [&whole, &left] {
+        assert_eq!(tally.slower(), 2);
+        let slices: Vec<_> = tally
+            .slices()
+            .iter()
+            .map(|(name, slice)| (name, slice.compared(), slice.agreed(), slice.observations(), slice.shares()))
+            .collect();
+        assert_eq!(slices, [("a", 2, 2, 2, 2.0), ("b", 4, 1, 2, 0.5)]);
+        let scores = tally.scores();
+        assert_eq!((scores.delta().count(), scores.bins().count(), scores.correlation().count()), (5, 5, 5));
+        // Exchange means 0, 0.25 and -0.5.
+        let (lower, mean, upper) = scores.shift(0.05).unwrap_or_default();
+        assert!((mean - -0.25 / 3.0).abs() < 1e-12 && (lower, upper) == (-1.0, 1.0), "{lower} {mean} {upper}");
+        assert!(tally.holds());
+    }
+    // Slices that do not fit the rows are not counted; other slices are not added up.
+    let ticket = whole.begin(2);
+    whole.compared(ticket, Outcomes::of(&[OK, OK]).with_slices(&[0, 1, 1]), Latency::default());
+    assert_eq!(whole.slices().iter().map(|(_, slice)| slice.compared()).sum::<u64>(), 6);
+    assert!(!whole.merge(&tally()));
+    assert!(!whole.merge(&tally().measuring(&Measures { latency_ratio: 2.0, ..measures.clone() })));
+}
+
+#[test]
+fn quantile_levels_have_sums_of_their_own() {
+    let measures = Measures { task: Task::Quantile, levels: vec!["0.1".into(), "0.9".into()], ..Measures::default() };
+    let mut tally = Tally::new(1, &[]).measuring(&measures);
+    let ticket = tally.begin(2);
+    tally.compared(ticket, Outcomes::of(&[OK, OK]).with_levels(&[0.5, -1.0, 1.5, f64::NAN]), Latency::default());
+    let levels: Vec<_> = tally.scores().levels().map(|(name, level)| (name, level.count(), level.mean())).collect();
+    assert_eq!(levels, [("0.1", 2, Some(1.0)), ("0.9", 1, Some(-1.0))]);
 }
