@@ -5,6 +5,10 @@ use std::fmt::Display;
 
 use model::{Batch, Feature, Kind, Schema};
 
+mod request;
+
+pub use request::Slicing;
+
 /// Slices in all. What does not fit shares one slice for each feature.
 pub const MAX_SLICES: usize = 64;
 /// Features that can be declared: each has at least two slices.

@@ -93,3 +93,59 @@ fn categories_beyond_the_bound_share_a_slice() {
     assert_eq!(of(59), ["x=c59", "y=other"]);
     assert_eq!(of(99), ["x=other", "y=other"]);
 }
+
+/// Both ways of asking end in the same slices, whatever type a number travels as.
+#[test]
+fn requests_are_sliced_as_they_came() {
+    use understudy::inference::{ModelInferRequest, model_infer_request::InferInputTensor};
+    use understudy::v1::{Row, Value, value};
+
+    let schema = Schema::parse(SCHEMA.as_bytes()).unwrap();
+    let slicing = Slicing::new(schema, &declared(&["age:30,65", "sex"])).unwrap();
+    let expected = ["age<30", "sex=Female", "30<=age<65", "sex=other", "age=missing", "sex=Male"];
+    let names = |slices: &[u16]| -> Vec<String> {
+        slices.iter().map(|&slice| slicing.slicer().names()[usize::from(slice)].clone()).collect()
+    };
+    let text = |text: &str| Some(value::Kind::Text(text.into()));
+    let row = |age: Option<value::Kind>, sex: Option<value::Kind>| Row {
+        values: [("age".to_owned(), Value { kind: age }), ("sex".to_owned(), Value { kind: sex })].into(),
+    };
+    let rows = [
+        row(Some(value::Kind::Integer(29)), text("Female")),
+        row(Some(value::Kind::Number(30.0)), text("unheard of")),
+        row(None, text("Male")),
+    ];
+    let mut slices = Vec::new();
+    slicing.of_rows(&rows, &mut slices);
+    assert_eq!(names(&slices), expected);
+
+    let input = |name: &str, datatype: &str, shape: &[i64]| InferInputTensor {
+        name: name.into(),
+        datatype: datatype.into(),
+        shape: shape.to_vec(),
+        ..InferInputTensor::default()
+    };
+    let texts: Vec<u8> = ["Female", "unheard of", "Male"]
+        .iter()
+        .flat_map(|text| [&(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat())
+        .collect();
+    let ages: Vec<u8> = [29f32, 30.0, f32::NAN].iter().flat_map(|age| age.to_le_bytes()).collect();
+    let mut request = ModelInferRequest {
+        inputs: vec![input("sex", "BYTES", &[3, 1]), input("age", "FP32", &[3])],
+        raw_input_contents: vec![texts.into(), ages.into()],
+        ..ModelInferRequest::default()
+    };
+    slicing.of_tensors(&request, 3, &mut slices);
+    assert_eq!(names(&slices), expected);
+    // Fewer rows than elements, more rows than elements: never more slices than rows, and no panic.
+    slicing.of_tensors(&request, 1, &mut slices);
+    assert_eq!(names(&slices), expected[..2]);
+    slicing.of_tensors(&request, 4, &mut slices);
+    assert_eq!(names(&slices)[6..], ["age=missing", "sex=missing"]);
+
+    let matrix = [29.0, 0.0, 1.0, 0.5, 30.0, 7.0, 0.0, 0.5, f64::NAN, 1.0, 1.0, 0.5];
+    request.inputs = vec![input("input", "FP64", &[3, 4])];
+    request.raw_input_contents = vec![matrix.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>().into()];
+    slicing.of_tensors(&request, 3, &mut slices);
+    assert_eq!(names(&slices), expected);
+}
