@@ -35,7 +35,7 @@ mod guardrails;
 mod slices;
 mod words;
 
-pub use figures::{ErrorRate, Figures, Slower};
+pub use figures::{ErrorRate, Figures, Slower, shown};
 pub use gates::Gates;
 pub use slices::{SliceFigures, slices};
 

@@ -8,6 +8,9 @@
 use super::agreement::{Prior, log_m, threshold};
 use super::histogram::Histogram;
 
+/// The prior of what is shown.
+pub const PRIOR: Prior = Prior::Jeffreys;
+
 /// The counts k, first and last, with ln M(k; p) < ln(1/alpha) among n latencies: the quantile of level p lies between
 /// the latency of rank k_lo and that of rank k_hi + 1. Everything (0, n) when p or alpha is not in (0, 1).
 pub fn ranks(n: u64, p: f64, alpha: f64, prior: Prior) -> (u64, u64) {

@@ -277,3 +277,25 @@ fn quantile_levels_have_sums_of_their_own() {
     let levels: Vec<_> = tally.scores().levels().map(|(name, level)| (name, level.count(), level.mean())).collect();
     assert_eq!(levels, [("0.1", 2, Some(1.0)), ("0.9", 1, Some(-1.0))]);
 }
+
+#[test]
+fn kappa_is_agreement_beyond_chance() {
+    let kappa = |pairs: &[(u32, u32, usize)]| {
+        let mut tally = tally();
+        for &(primary, candidate, count) in pairs {
+            for _ in 0..count {
+                let ticket = tally.begin(1);
+                let (primary_class, candidate_class) = (Some(primary), Some(candidate));
+                tally.compared(ticket, &[RowOutcome { primary_class, candidate_class, ..OK }], Latency::default());
+            }
+        }
+        tally.flips().kappa()
+    };
+    // The textbook's: 20 and 15 of 50 agree, by chance half would.
+    let textbook = kappa(&[(0, 0, 20), (0, 1, 5), (1, 0, 10), (1, 1, 15)]).unwrap();
+    assert!((textbook - 0.4).abs() < 1e-12, "{textbook}");
+    assert_eq!(kappa(&[(0, 0, 3), (1, 1, 5)]), Some(1.0));
+    assert_eq!(kappa(&[(0, 1, 3), (1, 0, 3)]), Some(-1.0));
+    assert_eq!((kappa(&[]), kappa(&[(1, 1, 9)])), (None, None));
+    assert_eq!(Tally::new(1, &[]).flips().kappa(), None);
+}

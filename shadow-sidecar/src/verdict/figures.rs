@@ -5,7 +5,12 @@ use crate::stats::agreement::{Prior, confidence_sequence, log_e_above, one_sided
 use crate::tally::Tally;
 
 /// The two-sided bounds that are shown: tightest near a thousand exchanges.
-pub(super) const SHOWN: Prior = Prior::NullCentred { t_opt: 1000.0 };
+const SHOWN: Prior = Prior::NullCentred { t_opt: 1000.0 };
+
+/// The two-sided bounds at level 1 - alpha that are shown of n observations whose shares sum to s.
+pub fn shown(n: u64, s: f64, alpha: f64) -> (f64, f64) {
+    confidence_sequence(n, s, alpha, SHOWN)
+}
 
 /// Agreement and errors, with bounds. Shares are in [0, 1]; evidence is a natural logarithm.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -97,7 +102,7 @@ impl Figures {
         let (compared, agreed) = (tally.rows().compared(), tally.agreed());
         let (n, s) = (tally.observations(), tally.shares());
         let rate = (n > 0).then(|| s / n as f64);
-        let (lower, upper) = confidence_sequence(n, s, alpha, SHOWN);
+        let (lower, upper) = shown(n, s, alpha);
         let one_sided = one_sided_lower(n, s, alpha, prior);
         let evidence = tally.evidence(gates);
         let worst_case = n.saturating_add(missing(tally));

@@ -1,8 +1,8 @@
 //! In which predeclared segments of rows the models differ.
 
 use super::Gates;
-use super::figures::SHOWN;
-use crate::stats::agreement::{confidence_sequence, log_e_above, log_e_below};
+use super::figures::shown;
+use crate::stats::agreement::{log_e_above, log_e_below};
 use crate::stats::discoveries::discoveries;
 use crate::tally::Tally;
 
@@ -17,6 +17,8 @@ pub struct SliceFigures {
     pub agreed: u64,
     /// Exchanges with a row in it.
     pub observations: u64,
+    /// The sum over them of the share of agreeing rows.
+    pub shares: f64,
     /// The mean share of agreeing rows per exchange. None before the first.
     pub rate: Option<f64>,
     /// Two-sided confidence sequence for agreement at level 1 - alpha, for this slice alone.
@@ -41,12 +43,13 @@ pub fn slices(tally: &Tally, gates: &Gates) -> Vec<SliceFigures> {
         .iter()
         .map(|(name, slice)| {
             let (n, s) = (slice.observations(), slice.shares());
-            let (lower, upper) = confidence_sequence(n, s, gates.alpha, SHOWN);
+            let (lower, upper) = shown(n, s, gates.alpha);
             SliceFigures {
                 name: name.to_owned(),
                 compared: slice.compared(),
                 agreed: slice.agreed(),
                 observations: n,
+                shares: s,
                 rate: (n > 0).then(|| s / n as f64),
                 lower,
                 upper,
