@@ -5,8 +5,10 @@
 //! not ready.
 
 mod comparator;
+mod distance;
 
 pub use comparator::{Comparator, ComparatorError};
+pub use distance::Distance;
 
 /// What the models predict, and so what agreement means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +21,9 @@ pub enum Task {
     Regression,
     /// One value for each quantile level. Rows agree when all are within the tolerance.
     Quantile,
+    /// Any numbers, whatever they mean, the same number of them on both sides. Rows agree when all are within the
+    /// tolerance.
+    Tensor,
 }
 
 /// |candidate - primary| <= absolute + relative * |primary|. In the unit of the predicted value, and as a share of it.
@@ -93,8 +98,14 @@ pub struct RowOutcome {
     /// The same for the candidate.
     pub candidate_class: Option<u32>,
     /// Candidate minus primary: probability of the positive class (binary), of the primary's class (multiclass), value
-    /// (regression), or mean over the levels (quantile). None when a side has no such score, or it is not finite.
+    /// (regression), mean over the levels (quantile), or the difference that is largest in magnitude (tensor). None when a
+    /// side has no such score, or it is not finite.
     pub delta: Option<f64>,
+    /// What `delta` is between: (primary, candidate). None where there is no delta, and for tensors.
+    pub scores: Option<(f64, f64)>,
+    /// Classification: how far apart the probabilities are, over all classes of both. None when a side has none, or they
+    /// are not finite.
+    pub distance: Option<Distance>,
 }
 
 /// Why an exchange can't be compared.

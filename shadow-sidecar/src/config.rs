@@ -11,7 +11,7 @@ use understudy::{
     telemetry::LogFormat,
 };
 
-use crate::{compare::Tolerance, verdict::Gates};
+use crate::{compare::Tolerance, slicer::Declaration, verdict::Gates};
 
 /// Raw settings: each is a flag, an environment variable and a TOML key of the same name.
 #[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
@@ -92,6 +92,35 @@ pub struct Settings {
     /// See tolerance-absolute [default: 0.01]
     #[arg(long, env = "SHADOW_TOLERANCE_RELATIVE", value_name = "X")]
     pub tolerance_relative: Option<f64>,
+    /// Segments of rows to be judged by themselves: a feature (one for each category), or feature:edge,edge,... for
+    /// numbers; separated by semicolons; at most 64 segments in all
+    #[arg(long, env = "SHADOW_SLICES", value_name = "FEATURE[:EDGES]", value_delimiter = ';')]
+    pub slices: Option<Vec<String>>,
+    /// A slice is named when its agreement is proven to be below the gate by more than this [default: 0]
+    #[arg(long, env = "SHADOW_SLICE_MARGIN", value_name = "SHARE")]
+    pub slice_margin: Option<f64>,
+    /// A promotion must also be proven for agreement that drifts, which takes about twice as many exchanges [default: false]
+    #[arg(
+        long,
+        env = "SHADOW_DRIFT_ROBUST",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub drift_robust: Option<bool>,
+    /// A candidate proven to take more than this many times the primary's time is not promoted [default: none]
+    #[arg(long, env = "SHADOW_MAX_LATENCY_RATIO", value_name = "X")]
+    pub max_latency_ratio: Option<f64>,
+    /// The share of exchanges in which it may [default: 0.5]
+    #[arg(long, env = "SHADOW_MAX_SLOWER_SHARE", value_name = "SHARE")]
+    pub max_slower_share: Option<f64>,
+    /// The stability index of the scores above which there is no promotion; 0.2 is common [default: none]
+    #[arg(long, env = "SHADOW_MAX_SCORE_PSI", value_name = "X")]
+    pub max_score_psi: Option<f64>,
+    /// Classification: the mean score must be proven to have moved by at most this [default: none]
+    #[arg(long, env = "SHADOW_MAX_SCORE_SHIFT", value_name = "X")]
+    pub max_score_shift: Option<f64>,
     /// Exchanges that may wait for the candidate; more are dropped and counted [default: 4096]
     #[arg(long, env = "SHADOW_QUEUE", value_name = "N")]
     pub queue: Option<usize>,
@@ -211,6 +240,8 @@ pub struct Config {
     pub gates: Gates,
     /// When values agree.
     pub tolerance: Tolerance,
+    /// The features by which rows are sliced; whether the model has them is known once it is.
+    pub slices: Vec<Declaration>,
     /// Exchanges that may wait.
     pub queue: usize,
     /// Bytes that may wait.
@@ -300,7 +331,16 @@ impl Settings {
             min_coverage: self.min_coverage.unwrap_or(default.min_coverage),
             max_error_rate: self.max_error_rate.unwrap_or(default.max_error_rate),
             prior: default.prior,
+            drift_robust: self.drift_robust.unwrap_or(default.drift_robust),
+            max_latency_ratio: self.max_latency_ratio,
+            max_slower_share: self.max_slower_share.unwrap_or(default.max_slower_share),
+            max_score_psi: self.max_score_psi,
+            max_score_shift: self.max_score_shift,
+            slice_margin: self.slice_margin.unwrap_or(default.slice_margin),
         };
+        let declared = self.slices.unwrap_or_default();
+        let declared = declared.iter().map(|text| text.trim()).filter(|text| !text.is_empty());
+        let slices = declared.filter_map(|text| text.parse().map_err(|error| p.add("slices", error)).ok()).collect();
         for problem in gates.problems() {
             p.add("gates", problem);
         }
@@ -318,6 +358,7 @@ impl Settings {
                 absolute: p.number("tolerance-absolute", self.tolerance_absolute, 1e-9, 0.0..=f64::MAX),
                 relative: p.number("tolerance-relative", self.tolerance_relative, 0.01, 0.0..=f64::MAX),
             },
+            slices,
             queue: p.number("queue", self.queue, 4096, 1..=1 << 20),
             queue_bytes: p.number("queue-bytes", self.queue_bytes, 32 << 20, 1..=1 << 40),
             concurrency: p.number("concurrency", self.concurrency, concurrency, 1..=4096),

@@ -3,7 +3,7 @@
 //! 1. [`intake`]: it comes from the server's tap; [`rehearsal`] gives it a ticket and a place in a bounded queue
 //! 2. [`candidate`]: the candidate answers the same request, in this process or on a server of its own
 //! 3. [`answers`]: both answers are read; [`compare`]: row by row, the same or not, and by how much
-//! 4. [`tally`]: counters that add up; [`stats`]: what can be said from them; [`verdict`]: may the candidate take over?
+//! 4. [`tally`]: counters that add up, by [`slicer`] also for segments of rows; [`stats`]: what can be said from them; [`verdict`]: may the candidate take over?
 //! 5. [`report`], [`otlp`], [`metrics`]: who is told
 //! 6. [`page`], with [`history`]: who looks
 //!
@@ -28,6 +28,7 @@ pub mod report;
 pub mod report_json;
 pub mod run;
 mod service;
+pub mod slicer;
 pub mod stats;
 pub mod tally;
 pub mod verdict;

@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use anyhow::Context as _;
+use model::Schema;
 use prost::Message;
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use tonic::{Code, Status};
@@ -24,7 +26,8 @@ use crate::{
     history::History,
     metrics::Metrics,
     otlp::Histograms,
-    tally::{DropReason, Latency, Tally, Ticket},
+    slicer::{Declaration, Slicing},
+    tally::{DropReason, Latency, Measures, Outcomes, Tally, Ticket},
     verdict::Gates,
 };
 
@@ -58,6 +61,8 @@ pub struct Epoch {
     pub started_unix_nanos: u64,
     /// What counts as agreement.
     pub comparator: Comparator,
+    /// By which segments rows are counted; absent when none are declared.
+    slicing: Option<Slicing>,
     tally: Mutex<Tally>,
     history: Mutex<History>,
 }
@@ -103,6 +108,7 @@ pub struct Rehearsal {
     /// What it must prove.
     pub gates: Gates,
     tolerance: Tolerance,
+    slices: Vec<Declaration>,
     /// Absent until the primary is known.
     current: Mutex<Option<Arc<Epoch>>>,
     manual_restarts: AtomicUsize,
@@ -148,6 +154,7 @@ impl Rehearsal {
             candidate,
             gates,
             tolerance,
+            slices: Vec::new(),
             current: Mutex::default(),
             manual_restarts: AtomicUsize::new(0),
             intake: Mutex::default(),
@@ -159,6 +166,12 @@ impl Rehearsal {
             metrics,
             histograms,
         }
+    }
+
+    /// The same, counting these segments of rows by themselves.
+    #[must_use]
+    pub fn slicing(self, slices: Vec<Declaration>) -> Self {
+        Self { slices, ..self }
     }
 
     /// The epoch now, if the primary is known.
@@ -224,10 +237,18 @@ impl Rehearsal {
         anyhow::ensure!(own == task, "the primary's task is {task:?}, the candidate's {own:?}");
         let classes = self.candidate.classes(&primary.classes);
         let comparator = Comparator::new(task, &primary.classes, classes, self.tolerance)?;
+        let slicing = self.slicing_of(&primary)?;
+        let measures = Measures {
+            task,
+            levels: comparator.level_names().to_vec(),
+            slices: slicing.as_ref().map_or_else(Vec::new, |slicing| slicing.slicer().names().to_vec()),
+            latency_ratio: self.gates.max_latency_ratio.unwrap_or(1.0),
+        };
         let number = before.map_or(1, |epoch| epoch.number + 1);
         let epoch = Epoch {
             number,
-            tally: Mutex::new(Tally::new(number, comparator.classes())),
+            tally: Mutex::new(Tally::new(number, comparator.classes()).measuring(&measures)),
+            slicing,
             history: Mutex::default(),
             candidate: self.candidate.identity(),
             started: now(),
@@ -245,6 +266,16 @@ impl Rehearsal {
         );
         *current = Some(Arc::new(epoch));
         Ok(())
+    }
+
+    /// By the primary's schema, which is what its clients send.
+    fn slicing_of(&self, primary: &Primary) -> anyhow::Result<Option<Slicing>> {
+        if self.slices.is_empty() {
+            return Ok(None);
+        }
+        let schema = Schema::parse(&primary.schema_json).context("the primary's schema can't be read")?;
+        let slicing = Slicing::new(schema, &self.slices).map_err(|problems| anyhow::anyhow!(problems.join("; ")))?;
+        Ok(Some(slicing))
     }
 
     /// Takes one exchange from the tap. Never waits.
@@ -293,7 +324,7 @@ impl Rehearsal {
 
     async fn compare(&self, exchange: Exchange, mut unfinished: Unfinished<'_>, buffers: &mut Buffers) {
         let epoch = unfinished.epoch;
-        let Buffers { primary, candidate, outcomes } = buffers;
+        let Buffers { primary, candidate, outcomes, levels, slices } = buffers;
         let read = Request::decode(&exchange).map_err(anyhow::Error::from).and_then(|request| {
             read_primary(&exchange, epoch, primary)?;
             Ok(request)
@@ -305,6 +336,13 @@ impl Rehearsal {
                 return unfinished.dropped(DropReason::Undecodable);
             }
         };
+        slices.clear();
+        if let Some(slicing) = &epoch.slicing {
+            match &request {
+                Request::Tensors(request) => slicing.of_tensors(request, primary.rows, slices),
+                Request::Rows(request) => slicing.of_rows(&request.rows, slices),
+            }
+        }
         let started = now();
         let answered = match tokio::time::timeout(self.timeout, self.candidate.answer(request, epoch, candidate)).await
         {
@@ -322,15 +360,18 @@ impl Rehearsal {
             tracing::debug!(%error, "two answers can't be compared");
             return unfinished.dropped(DropReason::Incomparable);
         }
+        epoch.comparator.levels(primary, candidate, levels);
         self.histograms.compared(epoch, outcomes, latency);
         self.metrics.compared(outcomes, latency);
-        unfinished.compared(outcomes, latency);
+        unfinished.compared(Outcomes::of(outcomes).with_levels(levels).with_slices(slices), latency);
     }
 
     /// Looks at the evidence: at every tick, because more looks lose nothing.
     pub fn look(&self) {
         if let Some(epoch) = self.epoch() {
-            epoch.tally().look(&self.gates);
+            let mut tally = epoch.tally();
+            tally.look(&self.gates);
+            tally.mark(epoch.started.elapsed());
         }
     }
 
@@ -357,6 +398,8 @@ struct Buffers {
     primary: Answer,
     candidate: Answer,
     outcomes: Vec<RowOutcome>,
+    levels: Vec<f64>,
+    slices: Vec<u16>,
 }
 
 fn read_primary(exchange: &Exchange, epoch: &Epoch, out: &mut Answer) -> anyhow::Result<()> {
@@ -380,7 +423,7 @@ struct Unfinished<'a> {
 }
 
 impl Unfinished<'_> {
-    fn compared(&mut self, outcomes: &[RowOutcome], latency: Latency) {
+    fn compared(&mut self, outcomes: Outcomes<'_>, latency: Latency) {
         if let Some(ticket) = self.ticket.take() {
             self.epoch.tally().compared(ticket, outcomes, latency);
         }

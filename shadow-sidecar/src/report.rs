@@ -6,10 +6,12 @@ use understudy::{status, v1};
 
 use crate::{
     rehearsal::{Epoch, Rehearsal, unix_nanos},
-    stats::histogram::Histogram,
+    stats::{histogram::Histogram, moments::Moments},
     tally::{Conservation, DropReason, Tally},
     verdict::{Figures, Judgement, Verdict, judge},
 };
+
+mod details;
 
 /// The report now. Before the primary is known it holds the candidate and the state of the intake.
 pub fn report(rehearsal: &Rehearsal) -> v1::Report {
@@ -34,8 +36,11 @@ pub fn report(rehearsal: &Rehearsal) -> v1::Report {
     };
     // A copy, so that comparisons need not wait for the bounds to be computed.
     let tally = epoch.tally().clone();
-    let Judgement { verdict, reasons, pairs_needed, figures } =
-        judge(&tally, &rehearsal.gates, epoch.started.elapsed());
+    let elapsed = epoch.started.elapsed();
+    let judgement = judge(&tally, &rehearsal.gates, elapsed);
+    let per_second = tally.per_second();
+    let needed = per_second.and_then(|pace| judgement.time_needed(pace, &rehearsal.gates, elapsed));
+    let Judgement { verdict, reasons, pairs_needed, figures } = judgement;
     v1::Report {
         epoch: Some(describe(rehearsal, &epoch)),
         verdict: match verdict {
@@ -54,9 +59,23 @@ pub fn report(rehearsal: &Rehearsal) -> v1::Report {
             .iter()
             .map(|flip| v1::Flip { primary: flip.primary.into(), candidate: flip.candidate.into(), count: flip.count })
             .collect(),
-        score_delta: Some(score_delta(&tally)),
+        score_delta: Some(score_delta(tally.delta())),
         primary_latency: Some(latency(tally.primary_latency(), "server")),
         candidate_latency: Some(latency(tally.candidate_latency(), rehearsal.candidate.observed_via())),
+        statuses: Some(details::statuses(&tally)),
+        distances: details::distances(&tally, rehearsal.gates.alpha),
+        values: details::values(&tally, epoch.comparator.task()),
+        levels: tally
+            .scores()
+            .levels()
+            .map(|(level, delta)| v1::LevelDelta { level: level.into(), delta: Some(score_delta(delta)) })
+            .collect(),
+        scores: details::scores(&tally, &figures),
+        latency: details::latency(&tally, &figures, &rehearsal.gates),
+        noise: details::noise(&tally, &figures, rehearsal.gates.alpha),
+        slices: details::slices(&tally, &rehearsal.gates),
+        per_second,
+        seconds_needed: needed.map(|needed| needed.as_secs_f64()),
         ..empty
     }
 }
@@ -110,11 +129,15 @@ fn agreement(rehearsal: &Rehearsal, tally: &Tally, figures: &Figures) -> v1::Agr
         nonfinite: tally.nonfinite(),
         log_e_needed: figures.log_e_needed,
         observations: figures.observations,
+        shares: figures.shares,
+        drift_lower: figures.drift_lower,
+        drift_upper: figures.drift_upper,
+        drift_robust: rehearsal.gates.drift_robust,
+        kappa: tally.flips().kappa(),
     }
 }
 
-fn score_delta(tally: &Tally) -> v1::ScoreDelta {
-    let delta = tally.delta();
+fn score_delta(delta: &Moments) -> v1::ScoreDelta {
     v1::ScoreDelta {
         count: delta.count(),
         mean: delta.mean().unwrap_or_default(),

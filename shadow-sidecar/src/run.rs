@@ -131,7 +131,8 @@ impl Sidecar {
         let histograms = otlp.as_ref().map_or_else(Histograms::default, Otlp::histograms);
         let bounds = Bounds { queue: config.queue, queue_bytes: config.queue_bytes, timeout: config.candidate_timeout };
         let rehearsal =
-            Arc::new(Rehearsal::new(candidate, config.gates, config.tolerance, bounds, metrics.clone(), histograms));
+            Rehearsal::new(candidate, config.gates, config.tolerance, bounds, metrics.clone(), histograms);
+        let rehearsal = Arc::new(rehearsal.slicing(config.slices.clone()));
         if let Some(otlp) = &otlp {
             otlp.observe(&rehearsal);
         }

@@ -5,15 +5,24 @@
 //! averaged. The formulas and the papers behind them are named at each function.
 //!
 //! - [`agreement`]: how often two models agree, by bounds that stay valid however often they are looked at
+//! - [`bernstein`]: the same where the agreement drifts, and for any score in [0, 1]
 //! - [`mcnemar`]: which of two models is right more often, once the truth is known
-//! - [`histogram`]: latencies, as quantiles within one percent
-//! - [`moments`]: differences between scores
+//! - [`discoveries`]: what still counts where many questions are asked at once
+//! - [`histogram`]: latencies, as quantiles within one percent; [`ranks`]: with their intervals
+//! - [`moments`]: differences between scores; [`sketch`]: their quantiles
+//! - [`correlation`]: whether values go together; [`bins`]: whether they are distributed alike
 //! - [`special`]: the beta and gamma functions under them
 //! - [`spread`]: differences by size and sign, for a picture
 
 pub mod agreement;
+pub mod bernstein;
+pub mod bins;
+pub mod correlation;
+pub mod discoveries;
 pub mod histogram;
 pub mod mcnemar;
 pub mod moments;
+pub mod ranks;
+pub mod sketch;
 pub mod special;
 pub mod spread;

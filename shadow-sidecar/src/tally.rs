@@ -7,17 +7,33 @@
 
 mod conservation;
 mod flips;
+mod noise;
+mod outcomes;
+mod pace;
+mod scores;
 mod shares;
+mod slices;
 
 pub use conservation::{Conservation, DropReason, End};
 pub use flips::{Flip, Flips, MAX_CLASSES};
+pub use noise::Noise;
+pub use outcomes::Outcomes;
+pub use pace::Pace;
+pub use scores::{Distances, MAX_LEVELS, Scores};
+pub use slices::{Slice, Slices};
 
-use crate::compare::RowOutcome;
+use std::time::Duration;
+
+use crate::compare::{RowOutcome, Task};
 use crate::stats::spread::Spread;
 use crate::stats::agreement::{log_e_above, log_e_below};
-use crate::stats::{histogram::Histogram, moments::Moments};
+use crate::stats::{
+    bernstein::{AGREEMENT_V_OPT, Bernstein},
+    histogram::Histogram,
+    moments::Moments,
+};
 use crate::verdict::Gates;
-use shares::Shares;
+use shares::{Shares, share};
 
 /// All counters of one epoch. They add up across replicas.
 #[derive(Debug, Clone)]
@@ -30,11 +46,17 @@ pub struct Tally {
     agreed: u64,
     observations: u64,
     shares: Shares,
+    drift: Bernstein,
     nonfinite: u64,
     spread: Spread,
     stale: u64,
     flips: Flips,
-    delta: Moments,
+    scores: Scores,
+    slices: Slices,
+    noise: Noise,
+    latency_ratio: f64,
+    slower: u64,
+    pace: Pace,
     primary_latency: Histogram,
     candidate_latency: Histogram,
     evidence: Option<Evidence>,
@@ -58,6 +80,25 @@ impl Ticket {
     /// The rows it was begun with.
     pub fn rows(&self) -> u64 {
         self.rows
+    }
+}
+
+/// What is measured besides agreement: part of the epoch, chosen before its first exchange.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measures {
+    /// What the models predict: which scores there are.
+    pub task: Task,
+    /// Names of the quantile levels that both have.
+    pub levels: Vec<String>,
+    /// Names of the slices, see [`Slicer::names`](crate::slicer::Slicer::names).
+    pub slices: Vec<String>,
+    /// An exchange counts as slower when the candidate took more than this many times what the primary took.
+    pub latency_ratio: f64,
+}
+
+impl Default for Measures {
+    fn default() -> Self {
+        Self { task: Task::Binary, levels: Vec::new(), slices: Vec::new(), latency_ratio: 1.0 }
     }
 }
 
@@ -91,14 +132,32 @@ impl Tally {
             agreed: 0,
             observations: 0,
             shares: Shares::default(),
+            // Agreement, until shown otherwise.
+            drift: Bernstein::new(1.0),
             nonfinite: 0,
             spread: Spread::default(),
             stale: 0,
             flips: Flips::new(classes),
-            delta: Moments::default(),
+            scores: Scores::new(&Measures::default()),
+            slices: Slices::default(),
+            noise: Noise::default(),
+            latency_ratio: Measures::default().latency_ratio,
+            slower: 0,
+            pace: Pace::default(),
             primary_latency: Histogram::default(),
             candidate_latency: Histogram::default(),
             evidence: None,
+        }
+    }
+
+    /// The same, measuring this.
+    #[must_use]
+    pub fn measuring(self, measures: &Measures) -> Self {
+        Self {
+            scores: Scores::new(measures),
+            slices: Slices::new(&measures.slices),
+            latency_ratio: measures.latency_ratio,
+            ..self
         }
     }
 
@@ -115,7 +174,8 @@ impl Tally {
 
     /// The candidate answered and the answers were compared, row by row. Should there not be one outcome for each row,
     /// the exchange is dropped as incomparable. An exchange without rows is compared, but is no observation.
-    pub fn compared(&mut self, ticket: Ticket, outcomes: &[RowOutcome], latency: Latency) {
+    pub fn compared<'a>(&mut self, ticket: Ticket, outcomes: impl Into<Outcomes<'a>>, latency: Latency) {
+        let Outcomes { rows: outcomes, again, levels, slices } = outcomes.into();
         if outcomes.len() as u64 != ticket.rows {
             return self.dropped(ticket, DropReason::Incomparable);
         }
@@ -127,17 +187,30 @@ impl Tally {
         if !outcomes.is_empty() {
             self.observations += 1;
             self.shares.record(agreed, outcomes.len() as u64);
+            self.drift.record(share(agreed, outcomes.len() as u64));
         }
         for outcome in outcomes {
             self.nonfinite += u64::from(outcome.nonfinite);
             outcome.delta.into_iter().for_each(|delta| self.spread.record(delta));
             self.flips.record(outcome.primary_class, outcome.candidate_class);
-            if let Some(delta) = outcome.delta {
-                self.delta.record(delta);
-            }
         }
+        self.scores.record(outcomes, levels);
+        self.slices.record(outcomes.iter().map(|outcome| outcome.agreed), slices);
+        if let Some(again) = again {
+            self.noise.record(again, Some(outcomes));
+        }
+        self.slower += u64::from(latency.candidate as f64 > self.latency_ratio * latency.primary as f64);
         self.primary_latency.record(latency.primary);
         self.candidate_latency.record(latency.candidate);
+    }
+
+    /// The primary answered a request twice, and the candidate's answer to it is not known: for the noise floor alone.
+    /// Where it is known the pair goes to [`Self::compared`] by [`Outcomes::with_noise`], so that the two are compared
+    /// on the same requests. An ended epoch counts nothing.
+    pub fn noise(&mut self, again: &[RowOutcome]) {
+        if self.closed.is_none() {
+            self.noise.record(again, None);
+        }
     }
 
     /// The exchange was lost on the way.
@@ -187,13 +260,16 @@ impl Tally {
     }
 
     /// Adds another replica's counters of the same pair of versions under the same comparator; the result is as if one
-    /// had counted all. Refused (false) when the classes differ.
+    /// had counted all. Refused (false) when the classes, or what is measured, differ.
     ///
     /// The largest evidence is not taken over: the maximum over replicas is not evidence, it would multiply alpha by
     /// their number. Look again after merging.
     #[must_use = "false: nothing was added"]
     pub fn merge(&mut self, other: &Self) -> bool {
-        if !self.flips.merge(&other.flips) {
+        let same = self.scores.same_kind(&other.scores)
+            && self.slices.same_kind(&other.slices)
+            && self.latency_ratio == other.latency_ratio;
+        if !same || !self.flips.merge(&other.flips) {
             return false;
         }
         self.exchanges.merge(&other.exchanges);
@@ -204,7 +280,11 @@ impl Tally {
         self.nonfinite = self.nonfinite.saturating_add(other.nonfinite);
         self.spread.merge(&other.spread);
         self.stale = self.stale.saturating_add(other.stale);
-        self.delta.merge(&other.delta);
+        self.drift.merge(&other.drift);
+        self.scores.merge(&other.scores);
+        self.slices.merge(&other.slices);
+        self.slower = self.slower.saturating_add(other.slower);
+        self.noise.merge(&other.noise);
         self.primary_latency.merge(&other.primary_latency);
         self.candidate_latency.merge(&other.candidate_latency);
         self.evidence = None;
@@ -273,7 +353,48 @@ impl Tally {
 
     /// Differences of scores, candidate minus primary.
     pub fn delta(&self) -> &Moments {
-        &self.delta
+        self.scores.delta()
+    }
+
+    /// All that is known of the differences of scores.
+    pub fn scores(&self) -> &Scores {
+        &self.scores
+    }
+
+    /// Agreement in predeclared segments of rows.
+    pub fn slices(&self) -> &Slices {
+        &self.slices
+    }
+
+    /// The shares once more, for the bounds that hold when the agreement drifts: one-sided at level 1 - alpha, as
+    /// (lower, upper).
+    pub fn drifting(&self, alpha: f64) -> (f64, f64) {
+        (self.drift.lower(alpha, AGREEMENT_V_OPT), self.drift.upper(alpha, AGREEMENT_V_OPT))
+    }
+
+    /// Compared exchanges in which the candidate took more than [`Self::latency_ratio`] times what the primary took.
+    pub fn slower(&self) -> u64 {
+        self.slower
+    }
+
+    /// From what ratio on an exchange counts as slower.
+    pub fn latency_ratio(&self) -> f64 {
+        self.latency_ratio
+    }
+
+    /// Notes how far the comparisons have come, `elapsed` into the epoch. Call it at every tick.
+    pub fn mark(&mut self, elapsed: Duration) {
+        self.pace.mark(elapsed, self.exchanges.compared());
+    }
+
+    /// Exchanges compared in a second, over the last minute. None before that can be told.
+    pub fn per_second(&self) -> Option<f64> {
+        self.pace.per_second()
+    }
+
+    /// The primary against itself.
+    pub fn noise_floor(&self) -> &Noise {
+        &self.noise
     }
 
     /// Of compared exchanges.

@@ -4,9 +4,10 @@
 //!
 //! - *promote*: the evidence for "agreement > gate" has reached ln(1/alpha) at some look, and every guardrail holds now:
 //!   agreement seen so far above the gate, coverage high (or the gate proven even with every missing exchange counted as
-//!   a disagreement), error rate proven below its limit, enough exchanges, enough time. A candidate whose agreement is
-//!   at most the gate is promoted with probability at most alpha, over the whole epoch and however often one looks:
-//!   guardrails only make it less.
+//!   a disagreement), error rate proven below its limit, enough exchanges, enough time; and, where they are set, not
+//!   proven to be slower, scores that have not moved, and the gate proven for agreement that drifts. A candidate whose
+//!   agreement is at most the gate is promoted with probability at most alpha, over the whole epoch and however often one
+//!   looks: guardrails only make it less.
 //! - *reject*: the evidence for "agreement < abort" has reached ln(1/alpha) at some look, or the error rate is proven
 //!   above its limit. A sound candidate is rejected with probability at most alpha for each of the two.
 //! - *undecided*: anything else.
@@ -14,6 +15,11 @@
 //! Agreement is the mean share of agreeing rows per exchange, and an exchange is one observation: the rows of a request
 //! may depend on each other in any way. What is assumed of exchanges is `E[share | past] <= gate` for every candidate
 //! that must not be promoted, which requests that are retried or repeated can break: see [`agreement`].
+//!
+//! Where agreement drifts, the evidence says that it has not always been at most the gate. What it has been on average so
+//! far is enclosed by a second bound that assumes nothing ([`bernstein`](crate::stats::bernstein)). It is always shown.
+//! `drift_robust` makes it a condition; that is off by default, because it takes about twice as many exchanges for the same
+//! proof, and a promotion is not given anyway while the agreement seen so far is not above the gate.
 //!
 //! Evidence stays once it has been reached; guardrails follow the figures. So a promotion can be taken back: by more
 //! drops, by errors, or by agreement that falls, which means that traffic or model has changed. When both kinds of
@@ -25,16 +31,20 @@
 
 mod figures;
 mod gates;
+mod guardrails;
+mod slices;
 mod words;
 
-pub use figures::{ErrorRate, Figures};
+pub use figures::{ErrorRate, Figures, Slower, shown};
 pub use gates::Gates;
+pub use slices::{SliceFigures, slices};
 
 use std::time::Duration;
 
 use crate::stats::agreement;
 use crate::tally::Tally;
-use words::{count, duration, log_e, percent};
+use guardrails::guardrails;
+use words::{count, log_e, percent};
 
 /// What to do with the candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -76,6 +86,20 @@ pub struct Judgement {
     pub pairs_needed: Option<u64>,
     /// The figures behind it.
     pub figures: Figures,
+}
+
+impl Judgement {
+    /// How long a promotion will take at `per_second` exchanges a second, which must be compared ones. None when it can't
+    /// be reached, or nothing comes; at least what `min_duration` leaves of the time, `elapsed` into the epoch.
+    pub fn time_needed(&self, per_second: f64, gates: &Gates, elapsed: Duration) -> Option<Duration> {
+        let pairs = self.pairs_needed?;
+        let waiting = gates.min_duration.saturating_sub(elapsed);
+        if pairs == 0 {
+            return Some(waiting);
+        }
+        let comparing = Duration::try_from_secs_f64(pairs as f64 / per_second).ok()?;
+        Some(comparing.max(waiting))
+    }
 }
 
 /// The verdict on what was counted so far, `elapsed` into the epoch.
@@ -144,55 +168,6 @@ fn agreement_reason(figures: &Figures, gates: &Gates) -> String {
 fn seen(rate: f64, figures: &Figures) -> String {
     let (exchanges, rows) = (count(figures.observations), count(figures.compared));
     format!("agreement {} over {exchanges} exchanges ({rows} rows)", percent(rate))
-}
-
-/// What else a promotion takes: whether it holds, and the sentence that says so or what is missing.
-fn guardrails(tally: &Tally, figures: &Figures, gates: &Gates, elapsed: Duration) -> Vec<(bool, String)> {
-    let mut all = Vec::with_capacity(4);
-
-    let enough = figures.observations >= gates.min_pairs;
-    let (compared, pairs) = (count(figures.observations), count(gates.min_pairs));
-    all.push((enough, format!("{compared} exchanges were compared, {pairs} are required")));
-
-    let coverage = figures.coverage.unwrap_or_default();
-    let limit = percent(gates.min_coverage);
-    if coverage >= gates.min_coverage {
-        all.push((true, format!("coverage {} is at least {limit}", percent(coverage))));
-    } else {
-        let proven = figures.worst_case_log_e >= figures.log_e_needed;
-        let missing = count(figures::missing(tally));
-        let so = if proven { "but the gate is proven" } else { "and the gate is not proven" };
-        let evidence = log_e(figures.worst_case_log_e, figures.log_e_needed);
-        all.push((
-            proven,
-            format!(
-                "coverage {} is below {limit}, {so} with the {missing} missing exchanges counted as disagreements \
-                 ({evidence})",
-                percent(coverage),
-            ),
-        ));
-    }
-
-    if gates.max_error_rate < 1.0 {
-        let ErrorRate { failed, attempts, upper, .. } = figures.errors;
-        let holds = upper < gates.max_error_rate;
-        let so = if holds { "proven" } else { "not yet proven" };
-        let (failed, attempts) = (count(failed), count(attempts));
-        let (limit, upper) = (percent(gates.max_error_rate), percent(upper));
-        all.push((
-            holds,
-            format!(
-                "the candidate failed {failed} of {attempts} exchanges: {so} to be below {limit} (at most {upper})"
-            ),
-        ));
-    }
-
-    let (so_far, required) = (duration(elapsed), duration(gates.min_duration));
-    all.push((
-        elapsed >= gates.min_duration,
-        format!("the rehearsal has taken {so_far}, at least {required} are required"),
-    ));
-    all
 }
 
 /// The larger of what agreement, the error rate and the least number of exchanges still take.

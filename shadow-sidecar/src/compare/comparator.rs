@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::{Answer, Incomparable, Role, RowOutcome, Task, Tolerance};
+use super::{Answer, Distance, Incomparable, Role, RowOutcome, Task, Tolerance};
 
 /// Compares answers of one pair of model versions. Made once for each epoch.
 #[derive(Debug, Clone)]
@@ -16,6 +16,10 @@ pub struct Comparator {
     candidate: Side,
     /// Columns that mean the same: for a class of `classes`, or for a quantile level.
     columns: Vec<Option<(usize, usize)>>,
+    /// Classification: columns of classes that the other model doesn't know.
+    only_primary: Vec<usize>,
+    only_candidate: Vec<usize>,
+    level_names: Vec<String>,
 }
 
 /// How one model's answers are to be read.
@@ -83,12 +87,22 @@ impl Comparator {
         let column = |side: &Side, name: &String| side.labels.get(name).map(|&index| index as usize);
         let mut columns: Vec<_> =
             classes.iter().map(|name| column(&primary, name).zip(column(&candidate, name))).collect();
+        let only = |side: &Side, other: &Side, names: &[String]| -> Vec<usize> {
+            names.iter().filter(|name| column(other, name).is_none()).filter_map(|name| column(side, name)).collect()
+        };
+        let only_primary = only(&primary, &candidate, primary_classes);
+        let only_candidate = only(&candidate, &primary, candidate_classes);
+        let mut level_names = Vec::new();
 
         match task {
             Task::Binary | Task::Multiclass => {}
             Task::Regression => {
                 classes.clear();
                 columns = vec![Some((0, 0))];
+            }
+            Task::Tensor => {
+                classes.clear();
+                columns.clear();
             }
             Task::Quantile => {
                 classes.clear();
@@ -97,6 +111,8 @@ impl Comparator {
                     let width = primary.width.or(candidate.width);
                     (primary.width, candidate.width) = (width, width);
                 } else {
+                    let common = primary_classes.iter().filter(|name| candidate.labels.contains_key(*name));
+                    level_names = common.cloned().collect();
                     columns.retain(Option::is_some);
                     if columns.is_empty() {
                         return Err(ComparatorError::NoCommonLevel);
@@ -104,7 +120,7 @@ impl Comparator {
                 }
             }
         }
-        Ok(Self { task, tolerance, classes, primary, candidate, columns })
+        Ok(Self { task, tolerance, classes, primary, candidate, columns, only_primary, only_candidate, level_names })
     }
 
     /// For binary models whose labels are not decided at 0.5 (`decision_threshold` in the manifest). It matters
@@ -114,6 +130,25 @@ impl Comparator {
         self.primary.decision_threshold = primary;
         self.candidate.decision_threshold = candidate;
         self
+    }
+
+    /// The comparator for the noise floor: the primary's second answer in the place of the candidate's.
+    #[must_use]
+    pub fn against_itself(&self) -> Self {
+        let mut itself = self.clone();
+        itself.candidate = Side { role: Role::Candidate, ..self.primary.clone() };
+        itself.only_primary.clear();
+        itself.only_candidate.clear();
+        itself.columns = match self.task {
+            Task::Binary | Task::Multiclass => {
+                let own = self.primary.common.len();
+                (0..self.classes.len()).map(|class| (class < own).then_some((class, class))).collect()
+            }
+            Task::Regression | Task::Quantile | Task::Tensor => {
+                self.columns.iter().map(|c| c.map(|(own, _)| (own, own))).collect()
+            }
+        };
+        itself
     }
 
     /// The classes of both models, each once: the primary's in its order, then those that only the candidate knows. Empty
@@ -140,6 +175,7 @@ impl Comparator {
             Task::Binary | Task::Multiclass => "labels are equal, by name of the class".to_owned(),
             Task::Regression => format!("values are {within}"),
             Task::Quantile => format!("all quantiles are {within}"),
+            Task::Tensor => format!("all numbers are {within}"),
         }
     }
 
@@ -158,7 +194,10 @@ impl Comparator {
         if primary.rows != candidate.rows {
             return Err(Incomparable::Rows { primary: primary.rows, candidate: candidate.rows });
         }
-        if self.task == Task::Quantile && self.columns.is_empty() && primary.width != candidate.width {
+        if matches!(self.task, Task::Quantile | Task::Tensor)
+            && self.columns.is_empty()
+            && primary.width != candidate.width
+        {
             let (expected, got) = (primary.scores.len(), candidate.scores.len());
             return Err(Incomparable::Scores { role: Role::Candidate, expected, got });
         }
@@ -172,7 +211,8 @@ impl Comparator {
                 self.valued(p, c)
             };
             if !p.iter().chain(c).all(|score| score.is_finite()) {
-                outcome = RowOutcome { agreed: false, nonfinite: true, delta: None, ..outcome };
+                let RowOutcome { primary_class, candidate_class, .. } = outcome;
+                outcome = RowOutcome { nonfinite: true, primary_class, candidate_class, ..RowOutcome::default() };
             }
             outcome
         }));
@@ -183,21 +223,71 @@ impl Comparator {
         let (primary_class, candidate_class) = classes;
         let measured = if self.task == Task::Binary { Some(1) } else { primary_class };
         let columns = measured.and_then(|class| self.columns.get(class as usize).copied().flatten());
-        let delta = columns.and_then(|(own, other)| Some(c.get(other)? - p.get(own)?));
+        let scores = columns.and_then(|(own, other)| Some((*p.get(own)?, *c.get(other)?)));
+        let delta = scores.map(|(primary, candidate)| candidate - primary).filter(|delta| delta.is_finite());
         RowOutcome {
             agreed: primary_class.is_some() && primary_class == candidate_class,
             nonfinite: false,
             primary_class,
             candidate_class,
-            delta: delta.filter(|delta| delta.is_finite()),
+            delta,
+            scores: scores.filter(|_| delta.is_some()),
+            distance: if p.is_empty() || c.is_empty() { None } else { self.distance(p, c) },
         }
     }
 
+    /// Over the classes that both know, and those that only one does.
+    fn distance(&self, p: &[f64], c: &[f64]) -> Option<Distance> {
+        let common = self.columns.iter().flatten();
+        let both = common.filter_map(|&(own, other)| Some((*p.get(own)?, *c.get(other)?)));
+        if self.only_primary.is_empty() && self.only_candidate.is_empty() {
+            return Distance::between(both);
+        }
+        let first = self.only_primary.iter().filter_map(|&own| Some((*p.get(own)?, 0.0)));
+        let second = self.only_candidate.iter().filter_map(|&other| Some((0.0, *c.get(other)?)));
+        Distance::between(both.chain(first).chain(second))
+    }
+
+    /// Quantiles: candidate minus primary for each level, `[rows, levels]`, into `out` (emptied first); NaN where it is
+    /// not finite. Empty for other tasks, and when the answers can't be compared.
+    pub fn levels(&self, primary: &Answer, candidate: &Answer, out: &mut Vec<f64>) {
+        out.clear();
+        if self.task != Task::Quantile || primary.rows != candidate.rows {
+            return;
+        }
+        let levels = if self.columns.is_empty() { primary.width.min(candidate.width) } else { self.columns.len() };
+        for row in 0..primary.rows.min(primary.scores.len()) {
+            let (p, c) = (primary.row(row), candidate.row(row));
+            out.extend((0..levels).map(|level| {
+                let (own, other) = self.columns.get(level).copied().flatten().unwrap_or((level, level));
+                match (p.get(own), c.get(other)) {
+                    (Some(p), Some(c)) if (c - p).is_finite() => c - p,
+                    _ => f64::NAN,
+                }
+            }));
+        }
+    }
+
+    /// The names of the quantile levels that both models have, in the order of [`Self::levels`]; empty when they have
+    /// none, or for other tasks.
+    pub fn level_names(&self) -> &[String] {
+        &self.level_names
+    }
+
+    /// What is compared.
+    pub fn task(&self) -> Task {
+        self.task
+    }
+
     fn valued(&self, p: &[f64], c: &[f64]) -> RowOutcome {
-        let (mut agreed, mut sum, mut count) = (true, 0.0, 0.0);
+        let (mut agreed, mut count) = (true, 0.0);
+        let (mut own_sum, mut other_sum, mut largest) = (0.0, 0.0, 0f64);
         let mut value = |primary: f64, candidate: f64| {
             agreed &= self.tolerance.allows(primary, candidate);
-            sum += candidate - primary;
+            let difference = candidate - primary;
+            own_sum += primary;
+            other_sum += candidate;
+            largest = if difference.abs() > largest.abs() { difference } else { largest };
             count += 1.0;
         };
         if self.columns.is_empty() {
@@ -209,10 +299,14 @@ impl Comparator {
                 }
             }
         }
+        let scores = Some((own_sum / count, other_sum / count)).filter(|_| self.task != Task::Tensor);
+        let delta = scores.map_or(largest, |(primary, candidate)| candidate - primary);
+        let delta = Some(delta).filter(|delta| delta.is_finite());
         // Without a single value there is nothing that could agree; `check` has seen to it that this doesn't happen.
         RowOutcome {
             agreed: agreed && count > 0.0,
-            delta: Some(sum / count).filter(|d| d.is_finite()),
+            delta,
+            scores: scores.filter(|_| delta.is_some()),
             ..RowOutcome::default()
         }
     }
@@ -238,6 +332,7 @@ impl Side {
             Task::Binary | Task::Multiclass => Some(got),
             Task::Regression => Some(1),
             Task::Quantile => (got > 0).then_some(got),
+            Task::Tensor => None,
         };
         let mut labels = HashMap::with_capacity(got);
         for (index, name) in classes.iter().enumerate() {

@@ -205,3 +205,84 @@ fn agreement_is_described() {
     let within = comparator(Task::Regression, &[], &[], Tolerance { absolute: 0.1, relative: 0.01 });
     assert_eq!(within.describe(), "values are within 0.1 + 0.01 of the primary's magnitude");
 }
+
+#[test]
+fn the_primary_is_compared_with_itself_by_its_own_classes() {
+    let names = |all: &[&str]| -> Vec<String> { all.iter().map(|&name| name.to_owned()).collect() };
+    let comparator =
+        Comparator::new(Task::Binary, &names(&["no", "yes"]), &names(&["yes", "maybe"]), Tolerance::default()).unwrap();
+    let itself = comparator.against_itself();
+    let answer = |yes: f64| Answer { rows: 1, labels: Vec::new(), scores: vec![1.0 - yes, yes], width: 2 };
+    let mut outcomes = Vec::new();
+    itself.compare(&answer(0.75), &answer(0.875), &mut outcomes).unwrap();
+    assert_eq!((outcomes[0].agreed, outcomes[0].candidate_class, outcomes[0].delta), (true, Some(1), Some(0.125)));
+    itself.compare(&answer(0.75), &answer(0.25), &mut outcomes).unwrap();
+    assert!(!outcomes[0].agreed);
+    assert_eq!(itself.label(Role::Candidate, "no"), comparator.label(Role::Primary, "no"));
+}
+
+/// What is compared as a number: -0 is 0; NaN is never like anything, not even NaN; infinities are never tolerated.
+#[test]
+fn zero_has_no_sign_and_nan_no_equal() {
+    let wide = Tolerance { absolute: 1e300, relative: 1e300 };
+    for (task, width) in [(Task::Regression, 1), (Task::Quantile, 1), (Task::Tensor, 1), (Task::Tensor, 3)] {
+        let exact = Comparator::new(task, &[], &[], Tolerance::default()).unwrap();
+        let lenient = Comparator::new(task, &[], &[], wide).unwrap();
+        let answer = |value: f64| Answer { rows: 1, labels: Vec::new(), scores: vec![value; width], width };
+        let mut outcomes = Vec::new();
+        exact.compare(&answer(0.0), &answer(-0.0), &mut outcomes).unwrap();
+        assert!(outcomes[0].agreed && !outcomes[0].nonfinite, "{task:?}");
+        for odd in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            lenient.compare(&answer(odd), &answer(odd), &mut outcomes).unwrap();
+            assert!(!outcomes[0].agreed && outcomes[0].nonfinite, "{task:?} {odd}");
+            assert_eq!((outcomes[0].delta, outcomes[0].scores), (None, None));
+        }
+    }
+}
+
+#[test]
+fn a_tensor_agrees_if_all_its_numbers_do() {
+    let comparator = Comparator::new(Task::Tensor, &[], &[], Tolerance { absolute: 0.5, relative: 0.0 }).unwrap();
+    let answer =
+        |scores: &[f64]| Answer { rows: 2, labels: Vec::new(), scores: scores.to_vec(), width: scores.len() / 2 };
+    let mut outcomes = Vec::new();
+    comparator.compare(&answer(&[1.0, 2.0, 3.0, 4.0]), &answer(&[1.5, 2.0, 3.0, 2.0]), &mut outcomes).unwrap();
+    let seen: Vec<_> = outcomes.iter().map(|outcome| (outcome.agreed, outcome.delta)).collect();
+    assert_eq!(seen, [(true, Some(0.5)), (false, Some(-2.0))]);
+    let other = comparator.compare(&answer(&[1.0, 2.0, 3.0, 4.0]), &answer(&[1.0, 2.0]), &mut outcomes);
+    assert!(matches!(other, Err(Incomparable::Scores { role: Role::Candidate, expected: 4, got: 2 })));
+}
+
+#[test]
+fn quantile_levels_are_matched_by_name() {
+    let names = |all: &[&str]| -> Vec<String> { all.iter().map(|&name| name.to_owned()).collect() };
+    let comparator = Comparator::new(
+        Task::Quantile,
+        &names(&["0.1", "0.5", "0.9"]),
+        &names(&["0.9", "0.1"]),
+        Tolerance { absolute: 0.5, relative: 0.0 },
+    )
+    .unwrap();
+    assert_eq!(comparator.level_names(), ["0.1", "0.9"]);
+    let primary = Answer { rows: 2, labels: Vec::new(), scores: vec![1.0, 2.0, 3.0, 4.0, 5.0, f64::NAN], width: 3 };
+    let candidate = Answer { rows: 2, labels: Vec::new(), scores: vec![3.25, 1.5, 6.0, 4.0], width: 2 };
+    let mut levels = vec![7.0];
+    comparator.levels(&primary, &candidate, &mut levels);
+    assert_eq!(levels[..3], [0.5, 0.25, 0.0]);
+    assert!(levels[3].is_nan() && levels.len() == 4);
+}
+
+/// A class that only one model knows has probability 0 with the other.
+#[test]
+fn probabilities_are_compared_over_the_classes_of_both() {
+    let names = |all: &[&str]| -> Vec<String> { all.iter().map(|&name| name.to_owned()).collect() };
+    let comparator =
+        Comparator::new(Task::Multiclass, &names(&["a", "b", "c"]), &names(&["b", "a", "d"]), Tolerance::default())
+            .unwrap();
+    let answer = |scores: [f64; 3]| Answer { rows: 1, labels: Vec::new(), scores: scores.to_vec(), width: 3 };
+    let mut outcomes = Vec::new();
+    comparator.compare(&answer([0.5, 0.25, 0.25]), &answer([0.25, 0.25, 0.5]), &mut outcomes).unwrap();
+    let distance = outcomes[0].distance.unwrap();
+    assert_eq!((distance.largest, distance.mean, distance.squared), (0.5, 0.25, 0.375));
+    assert_eq!(outcomes[0].scores, Some((0.5, 0.25)));
+}

@@ -62,7 +62,15 @@ impl Histogram {
         if self.count == 0 || !(0.0..=1.0).contains(&q) {
             return None;
         }
-        let rank = ((q * self.count as f64).ceil() as u64).clamp(1, self.count);
+        self.at_rank(((q * self.count as f64).ceil() as u64).clamp(1, self.count))
+    }
+
+    /// The duration of a rank, from 1 for the shortest, within [`Self::RELATIVE_ERROR`]; the ends are exact. None where
+    /// there is no such rank.
+    pub fn at_rank(&self, rank: u64) -> Option<Duration> {
+        if rank == 0 || rank > self.count {
+            return None;
+        }
         if rank == 1 {
             return Some(Duration::from_nanos(self.min));
         }

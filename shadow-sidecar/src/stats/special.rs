@@ -100,6 +100,49 @@ pub(super) fn ln_tail_fraction(a: f64, b: f64, x: f64) -> f64 {
     fraction.ln() - a.ln()
 }
 
+/// ln(e^x x^-a γ(a, x)) for a, x > 0, where γ is the lower incomplete gamma function: the series, or what Legendre's
+/// continued fraction leaves of Γ (Numerical Recipes, section 6.2).
+pub(super) fn ln_scaled_lower_gamma(a: f64, x: f64) -> f64 {
+    if x < a + 1.0 {
+        let (mut term, mut sum) = (1.0 / a, 1.0 / a);
+        for step in 1..=MAX_STEPS {
+            term *= x / (a + f64::from(step));
+            sum += term;
+            // NaN ends it, too.
+            if term <= sum * f64::EPSILON || term.is_nan() {
+                break;
+            }
+        }
+        return sum.ln();
+    }
+    // ln(e^x x^-a Γ(a)): a deviance, so that nothing cancels.
+    let whole = deviance(a, x) + 0.5 * (2.0 * PI / a).ln() + stirling_error(a);
+    whole + ln_one_minus_exp(ln_upper_gamma_fraction(a, x) - whole)
+}
+
+/// ln of e^x x^-a Γ(a, x), the upper incomplete gamma function, for x >= a + 1, by the modified Lentz method.
+fn ln_upper_gamma_fraction(a: f64, x: f64) -> f64 {
+    const TINY: f64 = 1e-300;
+    let away_from_zero = |v: f64| if v.abs() < TINY { TINY } else { v };
+    let mut b = x + 1.0 - a;
+    let mut c = 1.0 / TINY;
+    let mut d = 1.0 / away_from_zero(b);
+    let mut fraction = d;
+    for step in 1..=MAX_STEPS {
+        let m = f64::from(step);
+        let numerator = m * (a - m);
+        b += 2.0;
+        d = 1.0 / away_from_zero(numerator * d + b);
+        c = away_from_zero(b + numerator / c);
+        let change = d * c;
+        fraction *= change;
+        if (change - 1.0).abs() <= f64::EPSILON || change.is_nan() {
+            break;
+        }
+    }
+    fraction.ln()
+}
+
 /// ln(1 - e^v) for v <= 0, without cancellation (Mächler, "Accurately computing log(1 - exp(-|a|))", 2012).
 pub(super) fn ln_one_minus_exp(v: f64) -> f64 {
     if v >= 0.0 {

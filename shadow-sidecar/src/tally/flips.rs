@@ -48,6 +48,32 @@ impl Flips {
         })
     }
 
+    /// Cohen's kappa: the agreement beyond what the classes' frequencies alone would give, as a share of the most that it
+    /// could be; 1 is complete, 0 is chance. None without rows, or when both models always answer one and the same class.
+    /// Unknown classes and those beyond [`MAX_CLASSES`] count as one class that never agrees: the bound is lower.
+    pub fn kappa(&self) -> Option<f64> {
+        let side = self.side();
+        let (mut primary, mut candidate) = (vec![0u64; side], vec![0u64; side]);
+        let (mut total, mut same) = (0u64, 0u64);
+        for (index, &count) in self.counts.iter().enumerate() {
+            let (from, to) = (index / side, index % side);
+            primary[from] = primary[from].saturating_add(count);
+            candidate[to] = candidate[to].saturating_add(count);
+            total = total.saturating_add(count);
+            if from == to && from < self.classes.len() {
+                same = same.saturating_add(count);
+            }
+        }
+        let all = total as f64;
+        let chance: f64 = primary
+            .iter()
+            .zip(&candidate)
+            .take(self.classes.len())
+            .map(|(&from, &to)| (from as f64 / all) * (to as f64 / all))
+            .sum();
+        (total > 0 && chance < 1.0).then(|| (same as f64 / all - chance) / (1.0 - chance))
+    }
+
     pub(super) fn record(&mut self, primary: Option<u32>, candidate: Option<u32>) {
         let index = self.index(primary) * self.side() + self.index(candidate);
         if let Some(count) = self.counts.get_mut(index) {

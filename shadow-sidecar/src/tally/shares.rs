@@ -29,6 +29,11 @@ impl Shares {
     }
 }
 
+/// agreed / rows; 0 without rows.
+pub(super) fn share(agreed: u64, rows: u64) -> f64 {
+    if rows == 0 { 0.0 } else { agreed.min(rows) as f64 / rows as f64 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,12 +2,25 @@
 
 use super::*;
 
-const OK: RowOutcome =
-    RowOutcome { agreed: true, nonfinite: false, primary_class: Some(1), candidate_class: Some(1), delta: Some(0.25) };
+const NAN: RowOutcome = RowOutcome {
+    agreed: false,
+    nonfinite: true,
+    primary_class: Some(1),
+    candidate_class: None,
+    delta: None,
+    scores: None,
+    distance: None,
+};
+const OK: RowOutcome = RowOutcome {
+    agreed: true,
+    nonfinite: false,
+    candidate_class: Some(1),
+    delta: Some(0.25),
+    scores: Some((0.5, 0.75)),
+    ..NAN
+};
 const FLIP: RowOutcome =
-    RowOutcome { agreed: false, nonfinite: false, primary_class: Some(1), candidate_class: Some(0), delta: Some(-0.5) };
-const NAN: RowOutcome =
-    RowOutcome { agreed: false, nonfinite: true, primary_class: Some(1), candidate_class: None, delta: None };
+    RowOutcome { nonfinite: false, candidate_class: Some(0), delta: Some(-0.5), scores: Some((0.75, 0.25)), ..NAN };
 
 fn tally() -> Tally {
     Tally::new(1, &["no".to_owned(), "yes".to_owned()])
@@ -179,4 +192,110 @@ fn sums_do_not_overflow() {
     let copy = tally.clone();
     assert!(tally.merge(&copy));
     assert!(tally.holds());
+}
+
+/// The candidate disagrees in as many rows as the primary does with itself: nothing speaks against it.
+#[test]
+fn the_noise_floor_is_paired() {
+    let mut tally = tally();
+    assert_eq!(tally.noise_floor().excess(0.05), None);
+    for i in 0..4000 {
+        let ticket = tally.begin(2);
+        let candidate = if i % 10 == 0 { [OK, FLIP] } else { [OK, OK] };
+        let again = if i % 10 == 5 { [OK, FLIP] } else { [OK, OK] };
+        tally.compared(ticket, Outcomes::of(&candidate).with_noise(&again), Latency::default());
+    }
+    tally.noise(&[OK]);
+    let noise = *tally.noise_floor();
+    assert_eq!((noise.compared(), noise.agreed(), noise.observations(), noise.paired()), (8001, 7601, 4001, 4000));
+    assert_eq!(noise.shares(), 3801.0);
+    let (lower, mean, upper) = noise.excess(0.05).unwrap_or_default();
+    assert!(lower < 0.0 && upper > 0.0 && mean.abs() < 1e-9 && upper - lower < 0.05, "{lower} {mean} {upper}");
+    // A candidate that is worse than the noise is found out.
+    for _ in 0..2000 {
+        let ticket = tally.begin(1);
+        tally.compared(ticket, Outcomes::of(&[FLIP]).with_noise(&[OK]), Latency::default());
+    }
+    assert!(tally.noise_floor().excess(0.05).is_some_and(|(lower, ..)| lower > 0.2));
+    // It changes nothing in what is known of the candidate, and an ended epoch counts nothing.
+    assert_eq!((tally.observations(), tally.rows().compared()), (6000, 10_000));
+    let copy = tally.clone();
+    assert!(tally.merge(&copy));
+    assert_eq!(tally.noise_floor().paired(), 12_000);
+    tally.close(DropReason::Shutdown);
+    tally.noise(&[OK]);
+    assert_eq!(tally.noise_floor().observations(), 12_002);
+}
+
+/// What is known of scores, slices and latencies adds up over replicas.
+#[test]
+fn what_is_measured_adds_up() {
+    let measures = Measures { slices: vec!["a".to_owned(), "b".to_owned()], latency_ratio: 1.5, ..Measures::default() };
+    let new = || tally().measuring(&measures);
+    let exchanges: [(&[RowOutcome], &[u16], u64); 3] =
+        [(&[OK, FLIP, OK], &[0, 1, 1], 1500), (&[OK], &[0], 1501), (&[NAN, FLIP], &[1, 1], 9000)];
+    let run = |tally: &mut Tally, exchanges: &[(&[RowOutcome], &[u16], u64)]| {
+        for &(outcomes, slices, candidate) in exchanges {
+            let ticket = tally.begin(outcomes.len() as u64);
+            tally.compared(ticket, Outcomes::of(outcomes).with_slices(slices), Latency { primary: 1000, candidate });
+        }
+    };
+    let (mut left, mut right, mut whole) = (new(), new(), new());
+    run(&mut whole, &exchanges);
+    run(&mut left, &exchanges[..1]);
+    run(&mut right, &exchanges[1..]);
+    assert!(left.merge(&right));
+    for tally in [&whole, &left] {
+        assert_eq!(tally.slower(), 2);
+        let slices: Vec<_> = tally
+            .slices()
+            .iter()
+            .map(|(name, slice)| (name, slice.compared(), slice.agreed(), slice.observations(), slice.shares()))
+            .collect();
+        assert_eq!(slices, [("a", 2, 2, 2, 2.0), ("b", 4, 1, 2, 0.5)]);
+        let scores = tally.scores();
+        assert_eq!((scores.delta().count(), scores.bins().count(), scores.correlation().count()), (5, 5, 5));
+        // Exchange means 0, 0.25 and -0.5.
+        let (lower, mean, upper) = scores.shift(0.05).unwrap_or_default();
+        assert!((mean - -0.25 / 3.0).abs() < 1e-12 && (lower, upper) == (-1.0, 1.0), "{lower} {mean} {upper}");
+        assert!(tally.holds());
+    }
+    // Slices that do not fit the rows are not counted; other slices are not added up.
+    let ticket = whole.begin(2);
+    whole.compared(ticket, Outcomes::of(&[OK, OK]).with_slices(&[0, 1, 1]), Latency::default());
+    assert_eq!(whole.slices().iter().map(|(_, slice)| slice.compared()).sum::<u64>(), 6);
+    assert!(!whole.merge(&tally()));
+    assert!(!whole.merge(&tally().measuring(&Measures { latency_ratio: 2.0, ..measures.clone() })));
+}
+
+#[test]
+fn quantile_levels_have_sums_of_their_own() {
+    let measures = Measures { task: Task::Quantile, levels: vec!["0.1".into(), "0.9".into()], ..Measures::default() };
+    let mut tally = Tally::new(1, &[]).measuring(&measures);
+    let ticket = tally.begin(2);
+    tally.compared(ticket, Outcomes::of(&[OK, OK]).with_levels(&[0.5, -1.0, 1.5, f64::NAN]), Latency::default());
+    let levels: Vec<_> = tally.scores().levels().map(|(name, level)| (name, level.count(), level.mean())).collect();
+    assert_eq!(levels, [("0.1", 2, Some(1.0)), ("0.9", 1, Some(-1.0))]);
+}
+
+#[test]
+fn kappa_is_agreement_beyond_chance() {
+    let kappa = |pairs: &[(u32, u32, usize)]| {
+        let mut tally = tally();
+        for &(primary, candidate, count) in pairs {
+            for _ in 0..count {
+                let ticket = tally.begin(1);
+                let (primary_class, candidate_class) = (Some(primary), Some(candidate));
+                tally.compared(ticket, &[RowOutcome { primary_class, candidate_class, ..OK }], Latency::default());
+            }
+        }
+        tally.flips().kappa()
+    };
+    // The textbook's: 20 and 15 of 50 agree, by chance half would.
+    let textbook = kappa(&[(0, 0, 20), (0, 1, 5), (1, 0, 10), (1, 1, 15)]).unwrap();
+    assert!((textbook - 0.4).abs() < 1e-12, "{textbook}");
+    assert_eq!(kappa(&[(0, 0, 3), (1, 1, 5)]), Some(1.0));
+    assert_eq!(kappa(&[(0, 1, 3), (1, 0, 3)]), Some(-1.0));
+    assert_eq!((kappa(&[]), kappa(&[(1, 1, 9)])), (None, None));
+    assert_eq!(Tally::new(1, &[]).flips().kappa(), None);
 }

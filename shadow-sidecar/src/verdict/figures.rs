@@ -7,6 +7,11 @@ use crate::tally::Tally;
 /// The two-sided bounds that are shown: tightest near a thousand exchanges.
 const SHOWN: Prior = Prior::NullCentred { t_opt: 1000.0 };
 
+/// The two-sided bounds at level 1 - alpha that are shown of n observations whose shares sum to s.
+pub fn shown(n: u64, s: f64, alpha: f64) -> (f64, f64) {
+    confidence_sequence(n, s, alpha, SHOWN)
+}
+
 /// Agreement and errors, with bounds. Shares are in [0, 1]; evidence is a natural logarithm.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Figures {
@@ -46,6 +51,35 @@ pub struct Figures {
     pub coverage: Option<f64>,
     /// How often the candidate failed.
     pub errors: ErrorRate,
+    /// One-sided lower bound on the running mean of the agreement at level 1 - alpha, which holds however it drifts.
+    pub drift_lower: f64,
+    /// The upper bound of the same kind.
+    pub drift_upper: f64,
+    /// How often the candidate took more than the latency ratio times what the primary took.
+    pub slower: Slower,
+    /// The population stability index of the candidate's scores against the primary's. None before the first.
+    pub score_psi: Option<f64>,
+    /// Classification: the mean difference of the scores per exchange with its confidence sequence at level 1 - alpha, as
+    /// (lower, mean, upper). None before the first.
+    pub score_shift: Option<(f64, f64, f64)>,
+    /// How much oftener the candidate disagrees with the primary than the primary with itself, as (lower, mean, upper)
+    /// at level 1 - alpha. None where the primary is not asked twice.
+    pub excess: Option<(f64, f64, f64)>,
+}
+
+/// Compared exchanges in which the candidate was the slower one by more than the ratio.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Slower {
+    /// From what ratio on.
+    pub ratio: f64,
+    /// Exchanges in which it was.
+    pub count: u64,
+    /// Exchanges.
+    pub of: u64,
+    /// One-sided lower bound on the share at level 1 - alpha.
+    pub lower: f64,
+    /// One-sided upper bound on the share at level 1 - alpha.
+    pub upper: f64,
 }
 
 /// Exchanges that the candidate answered with an error.
@@ -68,7 +102,7 @@ impl Figures {
         let (compared, agreed) = (tally.rows().compared(), tally.agreed());
         let (n, s) = (tally.observations(), tally.shares());
         let rate = (n > 0).then(|| s / n as f64);
-        let (lower, upper) = confidence_sequence(n, s, alpha, SHOWN);
+        let (lower, upper) = shown(n, s, alpha);
         let one_sided = one_sided_lower(n, s, alpha, prior);
         let evidence = tally.evidence(gates);
         let worst_case = n.saturating_add(missing(tally));
@@ -91,7 +125,22 @@ impl Figures {
             accuracy_change_bound: 1.0 - one_sided,
             coverage: coverages.reduce(f64::min),
             errors: ErrorRate::of(tally, gates),
+            drift_lower: tally.drifting(alpha).0,
+            drift_upper: tally.drifting(alpha).1,
+            slower: Slower::of(tally, gates),
+            score_psi: tally.scores().bins().stability_index(),
+            score_shift: tally.scores().shift(alpha),
+            excess: tally.noise_floor().excess(alpha),
         }
+    }
+}
+
+impl Slower {
+    fn of(tally: &Tally, gates: &Gates) -> Self {
+        let (count, of) = (tally.slower(), tally.exchanges().compared());
+        let bound = |count: u64| one_sided_lower(of, count as f64, gates.alpha, gates.prior);
+        let upper = 1.0 - bound(of.saturating_sub(count));
+        Self { ratio: tally.latency_ratio(), count, of, lower: bound(count), upper }
     }
 }
 

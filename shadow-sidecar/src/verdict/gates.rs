@@ -23,6 +23,22 @@ pub struct Gates {
     pub max_error_rate: f64,
     /// Weights of the mixture in the one-sided tests.
     pub prior: Prior,
+    /// Whether a promotion must also be proven without taking one agreement for granted: by the empirical-Bernstein lower
+    /// bound on the running mean. It takes more exchanges: see [`bernstein`](crate::stats::bernstein).
+    pub drift_robust: bool,
+    /// A candidate proven to take more than this many times the primary's time in more than `max_slower_share` of the
+    /// exchanges is not promoted; none turns the guardrail off.
+    pub max_latency_ratio: Option<f64>,
+    /// In (0, 1).
+    pub max_slower_share: f64,
+    /// The population stability index of the candidate's scores against the primary's, at most; none turns the guardrail
+    /// off. An estimate without a bound.
+    pub max_score_psi: Option<f64>,
+    /// Classification: the mean difference of the scores must be proven to be at most this, in either direction, in (0, 1];
+    /// none turns the guardrail off.
+    pub max_score_shift: Option<f64>,
+    /// A slice counts as one that differs when its agreement is proven to be below the gate by more than this, in [0, 1).
+    pub slice_margin: f64,
 }
 
 impl Gates {
@@ -45,6 +61,31 @@ impl Gates {
                 "max_error_rate",
                 "greater than 0 and at most 1",
                 self.max_error_rate,
+            ),
+            (
+                self.max_latency_ratio.is_none_or(|ratio| ratio > 0.0 && ratio.is_finite()),
+                "max_latency_ratio",
+                "greater than 0",
+                self.max_latency_ratio.unwrap_or_default(),
+            ),
+            (open(self.max_slower_share), "max_slower_share", "greater than 0 and less than 1", self.max_slower_share),
+            (
+                self.max_score_psi.is_none_or(|psi| psi > 0.0),
+                "max_score_psi",
+                "greater than 0",
+                self.max_score_psi.unwrap_or_default(),
+            ),
+            (
+                self.max_score_shift.is_none_or(|shift| shift > 0.0 && shift <= 1.0),
+                "max_score_shift",
+                "greater than 0 and at most 1",
+                self.max_score_shift.unwrap_or_default(),
+            ),
+            (
+                self.slice_margin >= 0.0 && self.slice_margin < self.gate,
+                "slice_margin",
+                "from 0 to less than the gate",
+                self.slice_margin,
             ),
         ];
         let wrong = all.into_iter().filter(|(holds, ..)| !holds);
@@ -69,6 +110,13 @@ impl Default for Gates {
             min_coverage: 0.95,
             max_error_rate: 0.01,
             prior: Prior::Uniform,
+            drift_robust: false,
+            max_latency_ratio: None,
+            // More often than not.
+            max_slower_share: 0.5,
+            max_score_psi: None,
+            max_score_shift: None,
+            slice_margin: 0.0,
         }
     }
 }

@@ -221,3 +221,112 @@ fn wrong_gates_are_named_and_promote_nothing() {
     let nan = Gates { gate: f64::NAN, max_error_rate: f64::NAN, min_coverage: f64::NAN, ..Gates::default() };
     assert_eq!(judge(&tally(5000, 0, 0), &nan, HOUR).verdict, Verdict::Undecided);
 }
+
+/// Traffic that agrees at first, and then less and less, though on average still above the gate.
+#[test]
+fn agreement_that_drifts_takes_more_to_be_proven() {
+    let robust = Gates { drift_robust: true, ..Gates::default() };
+    let mut good = tally(1000, 0, 0);
+    assert_eq!(verdict(&good), Verdict::Promote);
+    let judgement = judge(&good, &robust, HOUR);
+    // u(1) / 1000 is still more than one percent only below 568 exchanges.
+    assert_eq!(judgement.verdict, Verdict::Promote, "{:?}", judgement.reasons);
+    add(&mut good, 0, 9, 0);
+    let judgement = judge(&good, &robust, HOUR);
+    assert_eq!(judgement.verdict, Verdict::Undecided);
+    let reason = "is not yet proven to be above the gate 99 %";
+    assert!(judgement.reasons.iter().any(|text| text.contains(reason)), "{:?}", judgement.reasons);
+    let figures = judgement.figures;
+    assert!(figures.drift_lower < 0.991 && 0.991 < figures.drift_upper);
+    let early = tally(500, 0, 0);
+    let (plain, robust) = (Gates { min_pairs: 0, ..Gates::default() }, Gates { min_pairs: 0, ..robust });
+    assert_eq!(judge(&early, &plain, HOUR).verdict, Verdict::Promote);
+    assert_eq!(judge(&early, &robust, HOUR).verdict, Verdict::Undecided);
+}
+
+#[test]
+fn a_candidate_proven_to_be_slower_is_held_back() {
+    let gates = Gates { max_latency_ratio: Some(2.0), ..Gates::default() };
+    let measures = crate::tally::Measures { latency_ratio: 2.0, ..Default::default() };
+    let run = |candidate: u64| {
+        let mut tally = Tally::new(1, &[]).measuring(&measures);
+        for _ in 0..1500 {
+            let ticket = tally.begin(1);
+            let agreed = RowOutcome { agreed: true, ..RowOutcome::default() };
+            tally.compared(ticket, &[agreed], Latency { primary: 1000, candidate });
+        }
+        tally
+    };
+    assert_eq!(judge(&run(2000), &gates, HOUR).verdict, Verdict::Promote);
+    let slow = judge(&run(2001), &gates, HOUR);
+    assert_eq!(slow.verdict, Verdict::Undecided);
+    let reason = "the candidate took more than 2 times as long as the primary in 1,500 of 1,500 exchanges: proven to be more \
+                  than 50 % (at least 99.";
+    assert!(slow.reasons[1].starts_with(reason), "{:?}", slow.reasons);
+    assert_eq!(judge(&run(2001), &Gates::default(), HOUR).verdict, Verdict::Promote);
+}
+
+#[test]
+fn scores_that_move_hold_a_promotion_back() {
+    let run = |shift: f64| {
+        let mut tally = Tally::new(1, &[]);
+        for i in 0..2000 {
+            let primary = f64::from(i % 10) / 20.0;
+            let (delta, scores) = (Some(shift), Some((primary, primary + shift)));
+            let ticket = tally.begin(1);
+            tally.compared(
+                ticket,
+                &[RowOutcome { agreed: true, delta, scores, ..RowOutcome::default() }],
+                Latency::default(),
+            );
+        }
+        tally
+    };
+    let by_shift = Gates { max_score_shift: Some(0.02), ..Gates::default() };
+    assert_eq!(judge(&run(0.001), &by_shift, HOUR).verdict, Verdict::Promote);
+    let moved = judge(&run(0.3), &by_shift, HOUR);
+    assert!(moved.reasons[1].contains("not yet proven to be within 0.02"), "{:?}", moved.reasons);
+    let by_index = Gates { max_score_psi: Some(0.2), ..Gates::default() };
+    assert_eq!(judge(&run(0.001), &by_index, HOUR).verdict, Verdict::Promote);
+    let moved = judge(&run(0.3), &by_index, HOUR);
+    assert_eq!(moved.verdict, Verdict::Undecided);
+    assert!(moved.reasons[1].ends_with("is above 0.2"), "{:?}", moved.reasons);
+}
+
+/// Half of one slice differs; the others don't, and a tiny one isn't blamed for being tiny.
+#[test]
+fn the_slices_that_differ_are_named() {
+    use crate::tally::{Measures, Outcomes};
+    let names = ["bad", "good", "tiny", "empty"].map(str::to_owned).to_vec();
+    let mut tally = Tally::new(1, &[]).measuring(&Measures { slices: names, ..Measures::default() });
+    for i in 0..1000 {
+        let slice = if i == 7 { 2 } else { u16::from(i % 10 != 0) };
+        let agreed = slice == 1 || (slice == 0 && i % 20 == 0);
+        let ticket = tally.begin(1);
+        let outcome = RowOutcome { agreed, ..RowOutcome::default() };
+        tally.compared(ticket, Outcomes::of(&[outcome]).with_slices(&[slice]), Latency::default());
+    }
+    let gates = Gates { gate: 0.95, ..Gates::default() };
+    let all = slices(&tally, &gates);
+    let seen: Vec<_> = all.iter().map(|slice| (slice.name.as_str(), slice.observations, slice.discovered)).collect();
+    assert_eq!(seen[0], ("bad", 100, true));
+    assert!(seen[1..].iter().all(|slice| !slice.2), "{seen:?}");
+    assert_eq!((all[0].rate, all.len()), (Some(0.5), 4));
+    assert!(all[0].upper < 0.7 && all[0].log_e_below > 20.0);
+    // A margin asks for more.
+    assert!(!slices(&tally, &Gates { slice_margin: 0.6, ..gates })[0].discovered);
+}
+
+#[test]
+fn time_needed_follows_from_the_pace() {
+    let gates = Gates::default();
+    let judgement = judge(&tally(500, 0, 0), &gates, HOUR);
+    assert_eq!(judgement.pairs_needed, Some(500));
+    assert_eq!(judgement.time_needed(10.0, &gates, HOUR), Some(Duration::from_secs(50)));
+    assert_eq!(judgement.time_needed(10.0, &gates, HOUR / 2), Some(HOUR / 2));
+    assert_eq!(judgement.time_needed(0.0, &gates, HOUR), None);
+    assert_eq!(judgement.time_needed(f64::NAN, &gates, HOUR), None);
+    let done = judge(&tally(5000, 0, 0), &gates, Duration::ZERO);
+    assert_eq!(done.time_needed(0.0, &gates, Duration::ZERO), Some(HOUR));
+    assert_eq!(judge(&tally(500, 100, 0), &gates, HOUR).time_needed(10.0, &gates, HOUR), None);
+}

@@ -196,3 +196,18 @@ fn shares_match_the_definition() {
         }
     }
 }
+
+/// Section 3.9 of the reference: how many observations prove 99 % with F of them in complete disagreement.
+#[test]
+fn the_fewest_observations_for_each_number_of_disagreements() {
+    const UNIFORM: [u64; 11] = [449, 683, 882, 1065, 1238, 1404, 1565, 1722, 1875, 2026, 2174];
+    const JEFFREYS: [u64; 11] = [377, 663, 883, 1079, 1262, 1436, 1604, 1767, 1925, 2081, 2233];
+    for (prior, expected) in [(Prior::Uniform, UNIFORM), (Prior::Jeffreys, JEFFREYS)] {
+        for (disagreed, fewest) in (0..).zip(expected) {
+            let proven = |n: u64| log_e_above(n, (n - disagreed) as f64, 0.99, prior) >= 20f64.ln();
+            assert!(proven(fewest) && !proven(fewest - 1), "{prior:?} {disagreed}");
+            let more = pairs_needed_at_best(disagreed, 0.0, 0.99, 0.05, prior);
+            assert_eq!(more, Some(fewest - disagreed), "{prior:?} {disagreed}");
+        }
+    }
+}

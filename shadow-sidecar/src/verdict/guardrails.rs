@@ -1,0 +1,108 @@
+//! What holds a promotion back, although the gate is proven.
+
+use std::time::Duration;
+
+use super::figures::{ErrorRate, Figures, Slower, missing};
+use super::words::{count, duration, log_e, percent};
+use super::Gates;
+use crate::tally::Tally;
+
+/// What else a promotion takes: whether it holds, and the sentence that says so or what is missing.
+pub(super) fn guardrails(tally: &Tally, figures: &Figures, gates: &Gates, elapsed: Duration) -> Vec<(bool, String)> {
+    let mut all = Vec::with_capacity(4);
+
+    let enough = figures.observations >= gates.min_pairs;
+    let (compared, pairs) = (count(figures.observations), count(gates.min_pairs));
+    all.push((enough, format!("{compared} exchanges were compared, {pairs} are required")));
+
+    let coverage = figures.coverage.unwrap_or_default();
+    let limit = percent(gates.min_coverage);
+    if coverage >= gates.min_coverage {
+        all.push((true, format!("coverage {} is at least {limit}", percent(coverage))));
+    } else {
+        let proven = figures.worst_case_log_e >= figures.log_e_needed;
+        let missing = count(missing(tally));
+        let so = if proven { "but the gate is proven" } else { "and the gate is not proven" };
+        let evidence = log_e(figures.worst_case_log_e, figures.log_e_needed);
+        all.push((
+            proven,
+            format!(
+                "coverage {} is below {limit}, {so} with the {missing} missing exchanges counted as disagreements \
+                 ({evidence})",
+                percent(coverage),
+            ),
+        ));
+    }
+
+    if gates.max_error_rate < 1.0 {
+        let ErrorRate { failed, attempts, upper, .. } = figures.errors;
+        let holds = upper < gates.max_error_rate;
+        let so = if holds { "proven" } else { "not yet proven" };
+        let (failed, attempts) = (count(failed), count(attempts));
+        let (limit, upper) = (percent(gates.max_error_rate), percent(upper));
+        all.push((
+            holds,
+            format!(
+                "the candidate failed {failed} of {attempts} exchanges: {so} to be below {limit} (at most {upper})"
+            ),
+        ));
+    }
+
+    let (so_far, required) = (duration(elapsed), duration(gates.min_duration));
+    all.push((
+        elapsed >= gates.min_duration,
+        format!("the rehearsal has taken {so_far}, at least {required} are required"),
+    ));
+    all.extend(drift(figures, gates));
+    all.extend(latency(figures, gates));
+    all.extend(scores(figures, gates));
+    all
+}
+
+/// That the gate is proven whatever way the agreement went.
+fn drift(figures: &Figures, gates: &Gates) -> Option<(bool, String)> {
+    gates.drift_robust.then(|| {
+        let holds = figures.drift_lower > gates.gate;
+        let so = if holds { "above" } else { "not yet proven to be above" };
+        let (lower, gate) = (percent(figures.drift_lower), percent(gates.gate));
+        (holds, format!("agreement on average so far, at least {lower} even if it drifts, is {so} the gate {gate}"))
+    })
+}
+
+/// That the candidate is not proven to be slower.
+fn latency(figures: &Figures, gates: &Gates) -> Option<(bool, String)> {
+    gates.max_latency_ratio.map(|ratio| {
+        let Slower { count: slower, of, lower, .. } = figures.slower;
+        // NaN and a tally that counted another ratio hold nothing up by themselves; they prove nothing, either.
+        let holds = figures.slower.ratio == ratio && lower <= gates.max_slower_share;
+        let so = if holds { "not proven to be more" } else { "proven to be more" };
+        let (slower, of, limit) = (count(slower), count(of), percent(gates.max_slower_share));
+        let sentence = format!(
+            "the candidate took more than {ratio} times as long as the primary in {slower} of {of} exchanges: {so} than \
+             {limit} (at least {})",
+            percent(lower),
+        );
+        (holds, sentence)
+    })
+}
+
+/// That the scores have not moved.
+fn scores(figures: &Figures, gates: &Gates) -> Vec<(bool, String)> {
+    let mut all = Vec::new();
+    if let Some(limit) = gates.max_score_psi {
+        // Nothing to be moved: no scores.
+        let psi = figures.score_psi.unwrap_or_default();
+        let (holds, so) = if psi <= limit { (true, "at most") } else { (false, "above") };
+        all.push((holds, format!("the stability index of the scores, {psi:.3}, is {so} {limit}")));
+    }
+    if let Some(limit) = gates.max_score_shift {
+        let (lower, mean, upper) = figures.score_shift.unwrap_or((-1.0, 0.0, 1.0));
+        let holds = lower >= -limit && upper <= limit;
+        let so = if holds { "proven" } else { "not yet proven" };
+        all.push((
+            holds,
+            format!("the mean score moved by {mean:.4} ({lower:.4} to {upper:.4}): {so} to be within {limit}"),
+        ));
+    }
+    all
+}
