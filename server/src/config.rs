@@ -343,8 +343,7 @@ impl Settings {
                     }
                 },
                 suspicious_z_score: self.suspicious_z_score.inspect(|z_score| {
-                    // NaN is no number greater than 0, either.
-                    if !(*z_score > 0.0) {
+                    if z_score.is_nan() || *z_score <= 0.0 {
                         p.add("suspicious-z-score", format_args!("expected a number greater than 0, got {z_score}"));
                     }
                 }),

@@ -353,7 +353,9 @@ impl Rehearsal {
         };
         let latency = Latency { primary: exchange.latency_nanos, candidate: started.elapsed().as_nanos() as u64 };
         if let Err(status) = answered {
-            tracing::debug!(code = ?status.code(), message = status.message(), "the candidate has failed");
+            // What is said of a wrong request quotes it, and that is somebody's data.
+            let message = if status.code() == Code::InvalidArgument { "" } else { status.message() };
+            tracing::debug!(code = ?status.code(), message, "the candidate has failed");
             return unfinished.failed(&status);
         }
         if let Err(error) = epoch.comparator.compare(primary, candidate, outcomes) {

@@ -11,7 +11,7 @@ use support::{
 };
 use understudy::{
     inference::{ModelInferRequest, ModelInferResponse},
-    v1::{PredictRequest, PredictResponse, Prediction, warning::Kind},
+    v1::{PredictRequest, PredictResponse, Prediction, Warning, warning::Kind},
 };
 
 /// Rows in a request.
@@ -35,6 +35,11 @@ fn check_prediction(prediction: &Prediction, probability: f64, place: &str) {
     assert_eq!(prediction.value, None, "{place}: a classification has no value");
 }
 
+/// Warnings of something that was changed. What is suspicious is not: some of the people in the data are rich.
+fn repairs(prediction: &Prediction) -> impl Iterator<Item = &Warning> {
+    prediction.warnings.iter().filter(|warning| warning.kind() != Kind::Suspicious)
+}
+
 #[tokio::test]
 async fn rows_by_name_are_answered_as_by_lightgbm() {
     let primary = Primary::start().await;
@@ -50,7 +55,8 @@ async fn rows_by_name_are_answered_as_by_lightgbm() {
         assert_eq!(response.predictions.len(), rows.len());
         for (row, prediction) in rows.zip(&response.predictions) {
             check_prediction(prediction, table.primary()[row], &format!("row {row}"));
-            assert!(prediction.warnings.is_empty(), "row {row}: {:?}", prediction.warnings);
+            let repaired: Vec<_> = repairs(prediction).collect();
+            assert!(repaired.is_empty(), "row {row}: {repaired:?}");
             check_id(&prediction.prediction_id, &mut ids);
         }
     }
@@ -127,7 +133,8 @@ async fn a_package_of_policy_autogluon_takes_every_value_as_it_is() {
         let response = primary.prediction().predict(table.predict(rows.clone())).await.unwrap().into_inner();
         for (row, prediction) in rows.zip(&response.predictions) {
             check_prediction(prediction, table.primary()[row], &format!("stress row {row}"));
-            assert!(prediction.warnings.is_empty(), "stress row {row}: {:?}", prediction.warnings);
+            let repaired: Vec<_> = repairs(prediction).collect();
+            assert!(repaired.is_empty(), "stress row {row}: {repaired:?}");
         }
     }
 }
@@ -156,7 +163,7 @@ async fn what_is_repaired_is_told_on_its_row_and_answered_as_if_it_had_come_so()
             .filter_map(|(feature, cell)| Some((expected_repair(feature, cell)?.into(), feature.name.as_str())))
             .collect();
         let mut got: Vec<(i32, &str)> =
-            prediction.warnings.iter().map(|warning| (warning.kind, warning.feature.as_str())).collect();
+            repairs(prediction).map(|warning| (warning.kind, warning.feature.as_str())).collect();
         expected.sort_unstable();
         got.sort_unstable();
         assert_eq!(got, expected, "stress row {row}: {:?}", table.rows[row]);

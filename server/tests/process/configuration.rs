@@ -6,14 +6,36 @@ use crate::{adult, process::SOON, start};
 
 #[test]
 fn every_problem_of_a_configuration_is_told_at_once() {
-    let flags = ["--grpc-listen", "localhost", "--workers", "0", "--tap", "maybe", "--request-timeout", "soon"];
+    let flags = [
+        "--grpc-listen",
+        "localhost",
+        "--workers",
+        "0",
+        "--tap",
+        "maybe",
+        "--request-timeout",
+        "soon",
+        "--suspicious",
+        "perhaps",
+        "--suspicious-z-score",
+        "nan",
+    ];
     let ended = start(&flags, &[("UNDERSTUDY_LOG_FORMAT", "xml")]).wait(SOON);
     assert_eq!(ended.code, Some(78), "{}", ended.stderr);
     let lines: Vec<&str> = ended.stderr.lines().collect();
-    for setting in ["models: ", "grpc-listen: ", "workers: ", "tap: ", "request-timeout: ", "log-format: "] {
+    for setting in [
+        "models: ",
+        "grpc-listen: ",
+        "workers: ",
+        "tap: ",
+        "request-timeout: ",
+        "log-format: ",
+        "suspicious: ",
+        "suspicious-z-score: ",
+    ] {
         assert_eq!(lines.iter().filter(|line| line.starts_with(setting)).count(), 1, "{setting}in {lines:#?}");
     }
-    assert_eq!(lines.len(), 6, "{lines:#?}");
+    assert_eq!(lines.len(), 8, "{lines:#?}");
 }
 
 #[test]
