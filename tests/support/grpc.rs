@@ -135,7 +135,8 @@ impl Connection {
         let (response, mut body) = ready.send_request(request, call.body.is_empty())?;
         if !call.body.is_empty() {
             // Kept by h2 until the server's window lets it through.
-            body.send_data(call.body.clone(), true)?;
+            // A server that has answered already does not want it any more: the answer tells.
+            drop(body.send_data(call.body.clone(), true));
         }
         response.await
     }
