@@ -72,10 +72,10 @@ fn expected(path: &str) -> &'static str {
         ("grpc.health.v1.Health", _) => "nobody",
         ("inference.GRPCInferenceService", "RepositoryModelLoad" | "RepositoryModelUnload")
         | ("understudy.v1.ShadowService", "StartEpoch") => "admin",
-        ("understudy.v1.TapService" | "understudy.v1.ShadowService" | "understudy.v1.DriftService", _) => "observer",
         ("understudy.v1.FeedbackService", "SubmitFeedback" | "StreamFeedback") => "writer",
-        ("understudy.v1.FeedbackService", _) => "observer",
-        _ => "reader",
+        ("inference.GRPCInferenceService" | "understudy.v1.PredictionService", _) => "reader",
+        (reflection, _) if reflection.starts_with("grpc.reflection.") => "reader",
+        _ => "observer",
     }
 }
 
