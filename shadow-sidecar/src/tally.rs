@@ -13,8 +13,8 @@ pub use conservation::{Conservation, DropReason, End};
 pub use flips::{Flip, Flips, MAX_CLASSES};
 
 use crate::compare::RowOutcome;
-use crate::stats::spread::Spread;
 use crate::stats::agreement::{log_e_above, log_e_below};
+use crate::stats::spread::Spread;
 use crate::stats::{histogram::Histogram, moments::Moments};
 use crate::verdict::Gates;
 use shares::Shares;
