@@ -14,9 +14,9 @@ use understudy::{
 use crate::{
     candidate::Candidate,
     config::Config,
+    history::Point,
     intake::Intake,
     metrics::Metrics,
-    history::Point,
     otlp::{Histograms, Otlp},
     page,
     rehearsal::{Bounds, Rehearsal, unix_nanos},

@@ -25,8 +25,8 @@ pub use slices::{Slice, Slices};
 use std::time::Duration;
 
 use crate::compare::{RowOutcome, Task};
-use crate::stats::spread::Spread;
 use crate::stats::agreement::{log_e_above, log_e_below};
+use crate::stats::spread::Spread;
 use crate::stats::{
     bernstein::{AGREEMENT_V_OPT, Bernstein},
     histogram::Histogram,

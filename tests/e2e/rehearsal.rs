@@ -14,6 +14,7 @@ use understudy::v1::{Report, Verdict};
 mod epochs;
 mod exports;
 mod failures;
+mod page;
 mod remote;
 
 /// Rows that were compared, and those of them that agreed.

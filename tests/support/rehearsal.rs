@@ -7,7 +7,11 @@ use tonic::transport::Channel;
 use tonic_health::pb::health_client::HealthClient;
 use understudy::v1::{Conservation, GetReportRequest, Report, shadow_service_client::ShadowServiceClient};
 
-use crate::{Primary, SOON, eventually, examples, primary::endpoint, scrape::Scrape};
+use crate::{
+    Primary, SOON, eventually, examples,
+    primary::endpoint,
+    scrape::{Scrape, get},
+};
 
 /// A sidecar that lets `examples/models/adult-candidate` rehearse unless told otherwise. Dropping it ends it at once.
 #[derive(Debug)]
@@ -61,6 +65,16 @@ impl Rehearsal {
     /// `grpc.health.v1`.
     pub fn health(&self) -> HealthClient<Channel> {
         HealthClient::new(self.channel.clone())
+    }
+
+    /// What its admin port says at `path`.
+    ///
+    /// # Panics
+    /// When that is no JSON.
+    pub async fn page(&self, path: &str) -> serde_json::Value {
+        let (code, text) = get(self.admin, path).await.expect("the admin port answers");
+        assert_eq!(code, 200, "{path}: {text}");
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error} in {text}"))
     }
 
     /// What `/metrics` says now.

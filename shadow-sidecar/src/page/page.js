@@ -42,7 +42,7 @@ function showVerdict(report, points) {
   const eta = known(report.eta_seconds) ? report.eta_seconds : known(pairs) && pairRate > 0 ? pairs / pairRate : undefined;
   const undecided = verdict === "undecided";
   facts(element("outlook"), [
-    undecided ? ["Pairs still needed", known(pairs) ? count(pairs) : "the gate can't be reached so"] : null,
+    undecided ? ["Pairs still needed", pairs === 0 ? "none; above is what else is missing" : known(pairs) ? count(pairs) : "the gate can't be reached so"] : null,
     undecided && known(pairs) && pairs > 0 ? ["Time at this rate", known(eta) ? `about ${duration(eta)}` : "no traffic"] : null,
     ["Rate", rate === undefined ? UNKNOWN : `${rate < 10 ? rate.toFixed(1) : count(rate)} rows/s`],
     known(agreement.alpha) ? ["Chance of a wrong verdict", `at most ${percent(agreement.alpha)}`] : null,
