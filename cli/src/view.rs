@@ -149,14 +149,13 @@ fn agreement_lines(agreement: &Agreement, paint: Paint) -> Vec<String> {
 /// The headline: what all this says about accuracy, before a single ground truth is known.
 fn accuracy(agreement: &Agreement, noise: Option<&NoiseFloor>, paint: Paint) -> Option<String> {
     agreement.rate?;
-    let mut text = format!(
-        "{}   at most, without labels; even drifting, agreement ≥ {}",
+    let noise = noise.and_then(|noise| noise.rate);
+    let text = format!(
+        "{}   at most, without labels; even drifting, agreement ≥ {}{}",
         paint.bold(format_args!("{:>9}", format!("± {}", percent(agreement.accuracy_change_bound)))),
         percent(agreement.drift_lower),
+        noise.map_or_else(String::new, |rate| format!("; noise {}", percent(rate))),
     );
-    if let Some(rate) = noise.and_then(|noise| noise.rate) {
-        text += &format!("; noise {}", percent(rate));
-    }
     Some(named("Accuracy", &text, paint))
 }
 
