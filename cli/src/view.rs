@@ -1,15 +1,19 @@
 //! A report as lines of text: at most 24, at most [`WIDTH`] wide.
 
-use understudy::v1::{Agreement, Conservation, Latency, ModelVersion, Report, ScoreDelta, Verdict};
+use understudy::v1::{
+    Agreement, Conservation, Latency, LatencyComparison, ModelVersion, NoiseFloor, Report, ScoreDelta,
+    ScoreDistribution, Verdict,
+};
 
 use crate::{
     output::Paint,
     report_json::{task, verdict as word},
-    words::{count, cut, evidence, percent, score, seconds, shown, wrap},
+    words::{count, cut, evidence, percent, rough, score, seconds, shown, wrap},
 };
 
 mod bars;
 mod flips;
+mod slices;
 
 pub(crate) use bars::progress;
 
@@ -33,12 +37,13 @@ pub(crate) fn lines(report: &Report, paint: Paint) -> Vec<String> {
     lines.push(String::new());
     if let Some(agreement) = &report.agreement {
         lines.extend(agreement_lines(agreement, paint));
+        lines.extend(accuracy(agreement, report.noise.as_ref(), paint));
     }
     if let Some(rows) = &report.rows {
         lines.push(coverage(rows, report.agreement.as_ref(), paint));
     }
     if let Some(delta) = report.score_delta.as_ref().filter(|delta| delta.count > 0) {
-        lines.push(score_line(delta, paint));
+        lines.push(score_line(delta, report.scores.as_ref(), paint));
     }
     let flips = flips::lines(&report.flips, paint);
     if !flips.is_empty() {
@@ -52,7 +57,9 @@ pub(crate) fn lines(report: &Report, paint: Paint) -> Vec<String> {
         let head = format!("{:<10}{:>10}{:>10}{:>10}{:>10}", "", "p50", "p95", "p99", "max");
         lines.push(named("Latency", &paint.dim(head), paint));
         lines.extend(latencies.into_iter().map(|(who, latency)| latency_line(who, latency, paint)));
+        lines.extend(report.latency.as_ref().map(|latency| ratio_line(latency, paint)));
     }
+    lines.extend(slices::line(&report.slices, paint));
     lines.push(String::new());
     let room = HEIGHT.saturating_sub(lines.len() + 1).max(REASONS);
     lines.extend(verdict(report, room, paint));
@@ -139,6 +146,19 @@ fn agreement_lines(agreement: &Agreement, paint: Paint) -> Vec<String> {
     ]
 }
 
+/// The headline: what all this says about accuracy, before a single ground truth is known.
+fn accuracy(agreement: &Agreement, noise: Option<&NoiseFloor>, paint: Paint) -> Option<String> {
+    agreement.rate?;
+    let noise = noise.and_then(|noise| noise.rate);
+    let text = format!(
+        "{}   at most, without labels; even drifting, agreement ≥ {}{}",
+        paint.bold(format_args!("{:>9}", format!("± {}", percent(agreement.accuracy_change_bound)))),
+        percent(agreement.drift_lower),
+        noise.map_or_else(String::new, |rate| format!("; noise {}", percent(rate))),
+    );
+    Some(named("Accuracy", &text, paint))
+}
+
 fn coverage(rows: &Conservation, agreement: Option<&Agreement>, paint: Paint) -> String {
     let sum = |counts: &std::collections::BTreeMap<String, u64>| counts.values().sum::<u64>();
     let lost = |n: u64, what: &str| {
@@ -162,9 +182,10 @@ fn coverage(rows: &Conservation, agreement: Option<&Agreement>, paint: Paint) ->
     named("Coverage", &text, paint)
 }
 
-fn score_line(delta: &ScoreDelta, paint: Paint) -> String {
+fn score_line(delta: &ScoreDelta, scores: Option<&ScoreDistribution>, paint: Paint) -> String {
+    let index = scores.map_or_else(String::new, |scores| format!(", PSI {:.3}", scores.stability_index + 0.0));
     let text = format!(
-        "{:>9}   mean |Δ|, largest {}, RMS {}, mean Δ {}",
+        "{:>9}   mean |Δ|, largest {}, RMS {}, mean Δ {}{index}",
         score(delta.mean_absolute, delta.max_absolute),
         score(delta.max_absolute, delta.max_absolute),
         score(delta.root_mean_square, delta.max_absolute),
@@ -181,6 +202,18 @@ fn latency_line(who: &str, latency: &Latency, paint: Paint) -> String {
     named("", &format!("{who:<10}{columns}   {via}"), paint)
 }
 
+/// The candidate's quantiles over the primary's, and how often it was the slower one.
+fn ratio_line(latency: &LatencyComparison, paint: Paint) -> String {
+    let at = |level: f64| latency.quantiles.iter().find(|quantile| quantile.level == level);
+    let columns: String = [0.5, 0.95, 0.99]
+        .map(|level| format!("{:>10}", at(level).map_or_else(|| "-".into(), |q| format!("× {:.2}", q.ratio))))
+        .concat();
+    let share = latency.slower as f64 / latency.exchanges.max(1) as f64;
+    let than = if latency.ratio == 1.0 { String::new() } else { format!(" than × {}", latency.ratio) };
+    let slower = paint.dim(format_args!("slower{than} in {}", percent(share)));
+    named("", &format!("{:<10}{columns}{:>10}   {slower}", "ratio", ""), paint)
+}
+
 /// The verdict, and why in at most `room` lines.
 fn verdict(report: &Report, room: usize, paint: Paint) -> Vec<String> {
     let mut reasons: Vec<String> =
@@ -194,7 +227,12 @@ fn verdict(report: &Report, room: usize, paint: Paint) -> Vec<String> {
         }
     }
     if let Some(pairs) = needed {
-        reasons.push(format!("about {} more requests until a promotion, at the agreement seen so far", count(pairs)));
+        let time = match report.seconds_needed {
+            Some(seconds) => format!(" ({} at this pace)", rough(seconds)),
+            None => String::new(),
+        };
+        let text = format!("about {} more requests until a promotion if agreement stays{time}", count(pairs));
+        reasons.push(text);
     }
     let mut lines = vec![named("Verdict", &coloured(report.verdict(), paint), paint)];
     lines.extend(reasons.iter().map(|reason| named("", reason, paint)));

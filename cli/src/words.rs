@@ -37,6 +37,16 @@ pub(crate) fn seconds(seconds: f64) -> String {
     format!("{value:.digits$} {unit}")
 }
 
+/// A time to wait, roughly: "45 s", "12 min", "3 h", "5 d".
+pub(crate) fn rough(seconds: f64) -> String {
+    match seconds {
+        s if s < 99.5 => format!("{s:.0} s"),
+        s if s < 99.5 * 60.0 => format!("{:.0} min", s / 60.0),
+        s if s < 47.5 * 3600.0 => format!("{:.0} h", s / 3600.0),
+        s => format!("{:.0} d", s / 86400.0),
+    }
+}
+
 /// "3.0". What is not enough never reads as enough.
 pub(crate) fn evidence(got: f64, needed: f64) -> String {
     let got = if got < needed { (got * 10.0).floor() / 10.0 } else { got };
@@ -101,6 +111,8 @@ mod tests {
         assert_eq!(percents.map(percent), ["99.10 %", "100.00 %", ">99.99 %", "0.00 %", "<0.01 %", "10.00 %"]);
         let times = [0.0, 31.2e-6, 0.000_999_6, 0.001_24, 0.25, 2.3, 61.0];
         assert_eq!(times.map(seconds), ["0.00 µs", "31.2 µs", "1.00 ms", "1.24 ms", "250 ms", "2.30 s", "61.0 s"]);
+        let waits = [0.0, 45.2, 99.6, 720.0, 10_800.0, 432_000.0].map(rough);
+        assert_eq!(waits, ["0 s", "45 s", "2 min", "12 min", "3 h", "5 d"]);
         assert_eq!(evidence(2.97, 2.9957), "2.9");
         assert_eq!(evidence(-0.01, 2.9957), "-0.1");
         assert_eq!(evidence(-0.0, 2.9957), "0.0");

@@ -20,6 +20,15 @@ use crate::{
 const EXCHANGES: &str = "shadow_exchanges_total";
 const COMPARED: &str = "shadow_compared_total";
 const AGREED: &str = "shadow_agreed_total";
+const EXCHANGES_COMPARED: &str = "shadow_exchanges_compared_total";
+const OBSERVATIONS: &str = "shadow_observations_total";
+const SHARES: &str = "shadow_shares_millionths_total";
+const VARIANCE: &str = "shadow_variance_millionths_total";
+const SLOWER: &str = "shadow_slower_total";
+const SLICE_OBSERVATIONS: &str = "shadow_slice_observations_total";
+const SLICE_SHARES: &str = "shadow_slice_shares_millionths_total";
+const NOISE_OBSERVATIONS: &str = "shadow_noise_observations_total";
+const NOISE_SHARES: &str = "shadow_noise_shares_millionths_total";
 const FLIPS: &str = "shadow_flips_total";
 const UNMATCHED: &str = "shadow_unmatched_total";
 const CANDIDATE_ERRORS: &str = "shadow_candidate_errors_total";
@@ -95,6 +104,22 @@ impl Metrics {
             counter!(EXCHANGES, &labels).absolute(tally.exchanges().offered());
             counter!(COMPARED, &labels).absolute(tally.rows().compared());
             counter!(AGREED, &labels).absolute(tally.agreed());
+            counter!(EXCHANGES_COMPARED, &labels).absolute(tally.exchanges().compared());
+            counter!(OBSERVATIONS, &labels).absolute(tally.observations());
+            counter!(SHARES, &labels).absolute(millionths(tally.shares()));
+            counter!(VARIANCE, &labels).absolute(millionths_up(tally.variance()));
+            counter!(SLOWER, &with(&[("ratio", tally.latency_ratio().to_string())])).absolute(tally.slower());
+            // All of them, also those without a row yet: a series that appears late has lost its beginning.
+            for (slice, counts) in tally.slices().iter() {
+                let named = with(&[("slice", slice.to_owned())]);
+                counter!(SLICE_OBSERVATIONS, &named).absolute(counts.observations());
+                counter!(SLICE_SHARES, &named).absolute(millionths(counts.shares()));
+            }
+            let noise = tally.noise_floor();
+            if noise.observations() > 0 {
+                counter!(NOISE_OBSERVATIONS, &labels).absolute(noise.observations());
+                counter!(NOISE_SHARES, &labels).absolute(millionths(noise.shares()));
+            }
             for reason in DropReason::ALL {
                 let count = tally.exchanges().dropped(reason);
                 if count > 0 {
@@ -136,10 +161,35 @@ impl Metrics {
     }
 }
 
+/// Prometheus's counters are whole numbers here. Rounded down, so that a bound computed from them is not too good.
+fn millionths(sum: f64) -> u64 {
+    (sum * 1e6) as u64
+}
+
+/// Rounded up, for the same reason.
+fn millionths_up(sum: f64) -> u64 {
+    (sum * 1e6).ceil() as u64
+}
+
 fn describe() {
     describe_counter!(EXCHANGES, "exchanges offered for comparison");
     describe_counter!(COMPARED, "rows on which both models were compared");
     describe_counter!(AGREED, "rows on which both models agreed");
+    describe_counter!(EXCHANGES_COMPARED, "exchanges that were compared");
+    describe_counter!(OBSERVATIONS, "compared exchanges with rows: n of the evidence; add up over replicas");
+    describe_counter!(SHARES, "sum over them of the share of agreeing rows, times a million: s of the evidence");
+    describe_counter!(VARIANCE, "sum of squared deviations of the shares, times a million: V of the drifting bound");
+    describe_counter!(
+        SLOWER,
+        "compared exchanges in which the candidate took more than ratio times the primary's time"
+    );
+    describe_counter!(SLICE_OBSERVATIONS, "compared exchanges with rows in the slice");
+    describe_counter!(SLICE_SHARES, "sum over them of the share of the slice's rows that agree, times a million");
+    describe_counter!(NOISE_OBSERVATIONS, "exchanges that the primary answered twice");
+    describe_counter!(
+        NOISE_SHARES,
+        "sum over them of the share of rows in which it agreed with itself, times a million"
+    );
     describe_counter!(FLIPS, "rows by the primary's and the candidate's class");
     describe_counter!(UNMATCHED, "exchanges that could not be compared, by reason");
     describe_counter!(CANDIDATE_ERRORS, "exchanges on which the candidate failed, by gRPC code");

@@ -154,9 +154,35 @@ impl Otlp {
                 each(count, &[KeyValue::new("code", status::name(Code::from_i32(code as i32)))]);
             }
         });
+        sum(m, &source, "shadow.exchanges.compared", "{exchange}", |tally, each| {
+            each(tally.exchanges().compared(), &[]);
+        });
+        sum(m, &source, "shadow.observations", "{exchange}", |tally, each| each(tally.observations(), &[]));
+        real_sum(m, &source, "shadow.shares", |tally, each| each(tally.shares(), &[]));
+        real_sum(m, &source, "shadow.variance", |tally, each| each(tally.variance(), &[]));
+        sum(m, &source, "shadow.slower", "{exchange}", |tally, each| {
+            each(tally.slower(), &[KeyValue::new("ratio", tally.latency_ratio())]);
+        });
+        // All slices, also those without a row yet: in the limit of the cardinality both sums keep their places.
+        sum(m, &source, "shadow.slice.observations", "{exchange}", |tally, each| {
+            for (slice, counts) in tally.slices().iter() {
+                each(counts.observations(), &[KeyValue::new("slice", slice.to_owned())]);
+            }
+        });
+        real_sum(m, &source, "shadow.slice.shares", |tally, each| {
+            for (slice, counts) in tally.slices().iter() {
+                each(counts.shares(), &[KeyValue::new("slice", slice.to_owned())]);
+            }
+        });
+        sum(m, &source, "shadow.noise.observations", "{exchange}", |tally, each| {
+            each(tally.noise_floor().observations(), &[]);
+        });
+        real_sum(m, &source, "shadow.noise.shares", |tally, each| each(tally.noise_floor().shares(), &[]));
         gauge(m, &source, "shadow.agreement.lower", |figures| Some(figures.lower));
         gauge(m, &source, "shadow.agreement.upper", |figures| Some(figures.upper));
         gauge(m, &source, "shadow.agreement.log_e", |figures| Some(figures.log_e));
+        gauge(m, &source, "shadow.agreement.drift_lower", |figures| Some(figures.drift_lower));
+        gauge(m, &source, "shadow.accuracy.change_bound", |figures| Some(figures.accuracy_change_bound));
         gauge(m, &source, "shadow.coverage", |figures| figures.coverage);
     }
 
@@ -193,6 +219,29 @@ fn sum(
     meter
         .u64_observable_counter(name)
         .with_unit(unit)
+        .with_callback(move |observer| {
+            source.with(|_, epoch, tally| {
+                let own = attributes(epoch);
+                read(tally, &mut |value, more| {
+                    let all: Vec<KeyValue> = own.iter().chain(more).cloned().collect();
+                    observer.observe(value, &all);
+                });
+            });
+        })
+        .build();
+}
+
+/// A sum of shares; whole where each exchange has one row.
+fn real_sum(
+    meter: &Meter,
+    source: &Source,
+    name: &'static str,
+    read: impl Fn(&Tally, &mut dyn FnMut(f64, &[KeyValue])) + Send + Sync + 'static,
+) {
+    let source = source.clone();
+    meter
+        .f64_observable_counter(name)
+        .with_unit("1")
         .with_callback(move |observer| {
             source.with(|_, epoch, tally| {
                 let own = attributes(epoch);

@@ -17,13 +17,7 @@ pub fn report(report: &v1::Report) -> Json {
         "flips": flips
             .map(|flip| json!({"primary": flip.primary, "candidate": flip.candidate, "count": flip.count}))
             .collect::<Json>(),
-        "score_delta": report.score_delta.as_ref().map(|delta| json!({
-            "count": delta.count,
-            "mean": delta.mean,
-            "mean_absolute": delta.mean_absolute,
-            "max_absolute": delta.max_absolute,
-            "root_mean_square": delta.root_mean_square,
-        })),
+        "score_delta": report.score_delta.as_ref().map(score_delta),
         "primary_latency": report.primary_latency.as_ref().map(latency),
         "candidate_latency": report.candidate_latency.as_ref().map(latency),
         "intake": report.intake.as_ref().map(|intake| json!({
@@ -32,6 +26,46 @@ pub fn report(report: &v1::Report) -> Json {
             "sampled_out": intake.sampled_out,
             "last_error": intake.last_error,
         })),
+        "statuses": report.statuses.as_ref().map(|all| json!({
+            "both_ok": all.both_ok,
+            "candidate_failed": all.candidate_failed,
+            "primary_failed": all.primary_failed,
+        })),
+        "distances": report.distances.as_ref().map(|all| json!({
+            "count": all.count,
+            "largest": all.largest,
+            "mean": all.mean,
+            "squared": all.squared,
+            "divergence": all.divergence,
+            "divergence_upper": all.divergence_upper,
+        })),
+        "values": report.values.as_ref().map(|all| json!({
+            "correlation": all.correlation,
+            "p50": all.p50,
+            "p95": all.p95,
+            "p99": all.p99,
+            "mean_relative": all.mean_relative,
+            "mean_absolute_relative": all.mean_absolute_relative,
+        })),
+        "levels": report.levels.iter()
+            .map(|level| json!({"level": level.level, "delta": level.delta.as_ref().map(score_delta)}))
+            .collect::<Json>(),
+        "scores": report.scores.as_ref().map(scores),
+        "latency": report.latency.as_ref().map(latencies),
+        "noise": report.noise.as_ref().map(|noise| json!({
+            "compared": noise.compared,
+            "agreed": noise.agreed,
+            "observations": noise.observations,
+            "rate": noise.rate,
+            "lower": noise.lower,
+            "upper": noise.upper,
+            "excess": noise.excess,
+            "excess_lower": noise.excess_lower,
+            "excess_upper": noise.excess_upper,
+        })),
+        "slices": report.slices.iter().map(slice).collect::<Json>(),
+        "per_second": report.per_second,
+        "seconds_needed": report.seconds_needed,
         "generated_unix_nanos": report.generated_unix_nanos,
     })
 }
@@ -76,6 +110,65 @@ pub fn agreement(agreement: &v1::Agreement) -> Json {
         "worst_case_log_e": agreement.worst_case_log_e,
         "accuracy_change_bound": agreement.accuracy_change_bound,
         "nonfinite": agreement.nonfinite,
+        "shares": agreement.shares,
+        "drift_lower": agreement.drift_lower,
+        "drift_upper": agreement.drift_upper,
+        "drift_robust": agreement.drift_robust,
+        "kappa": agreement.kappa,
+    })
+}
+
+fn score_delta(delta: &v1::ScoreDelta) -> Json {
+    json!({
+        "count": delta.count,
+        "mean": delta.mean,
+        "mean_absolute": delta.mean_absolute,
+        "max_absolute": delta.max_absolute,
+        "root_mean_square": delta.root_mean_square,
+    })
+}
+
+fn scores(scores: &v1::ScoreDistribution) -> Json {
+    let bins = scores.bins.iter();
+    json!({
+        "bins": bins
+            .map(|bin| json!({"from": bin.from, "to": bin.to, "primary": bin.primary, "candidate": bin.candidate}))
+            .collect::<Json>(),
+        "stability_index": scores.stability_index,
+        "divergence": scores.divergence,
+        "shift": scores.shift,
+        "shift_lower": scores.shift_lower,
+        "shift_upper": scores.shift_upper,
+    })
+}
+
+fn latencies(all: &v1::LatencyComparison) -> Json {
+    let quantiles = all.quantiles.iter();
+    json!({
+        "ratio": all.ratio,
+        "slower": all.slower,
+        "exchanges": all.exchanges,
+        "slower_lower": all.slower_lower,
+        "slower_upper": all.slower_upper,
+        "quantiles": quantiles
+            .map(|at| json!({"level": at.level, "ratio": at.ratio, "lower": at.lower, "upper": at.upper}))
+            .collect::<Json>(),
+    })
+}
+
+fn slice(slice: &v1::Slice) -> Json {
+    json!({
+        "name": slice.name,
+        "compared": slice.compared,
+        "agreed": slice.agreed,
+        "observations": slice.observations,
+        "shares": slice.shares,
+        "rate": slice.rate,
+        "lower": slice.lower,
+        "upper": slice.upper,
+        "log_e": slice.log_e,
+        "log_e_below": slice.log_e_below,
+        "discovered": slice.discovered,
     })
 }
 
@@ -155,6 +248,9 @@ mod tests {
         assert_eq!(json["flips"][1], json!({"primary": "<=50K", "candidate": ">50K", "count": 19}));
         assert_eq!(json["candidate_latency"]["observed_via"], "in-process");
         assert_eq!(json["pairs_needed"], Json::Null);
+        assert_eq!(json["slices"][0]["name"], "age<30");
+        assert_eq!(json["latency"]["quantiles"][0], json!({"level": 0.5, "ratio": 1.1, "lower": 1.05, "upper": 1.2}));
+        assert_eq!((&json["noise"]["rate"], &json["statuses"]), (&json!(0.999), &Json::Null));
     }
 
     #[test]

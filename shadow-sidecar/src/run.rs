@@ -130,8 +130,7 @@ impl Sidecar {
         let otlp = Otlp::new(&config, &metrics).map_err(|error| system(format!("{error:#}")))?;
         let histograms = otlp.as_ref().map_or_else(Histograms::default, Otlp::histograms);
         let bounds = Bounds { queue: config.queue, queue_bytes: config.queue_bytes, timeout: config.candidate_timeout };
-        let rehearsal =
-            Rehearsal::new(candidate, config.gates, config.tolerance, bounds, metrics.clone(), histograms);
+        let rehearsal = Rehearsal::new(candidate, config.gates, config.tolerance, bounds, metrics.clone(), histograms);
         let rehearsal = Arc::new(rehearsal.slicing(config.slices.clone()));
         if let Some(otlp) = &otlp {
             otlp.observe(&rehearsal);

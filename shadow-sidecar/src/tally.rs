@@ -372,6 +372,12 @@ impl Tally {
         (self.drift.lower(alpha, AGREEMENT_V_OPT), self.drift.upper(alpha, AGREEMENT_V_OPT))
     }
 
+    /// The sum of the squared differences between each share and the mean of those before it (V of the bounds that hold
+    /// when the agreement drifts).
+    pub fn variance(&self) -> f64 {
+        self.drift.variance()
+    }
+
     /// Compared exchanges in which the candidate took more than [`Self::latency_ratio`] times what the primary took.
     pub fn slower(&self) -> u64 {
         self.slower

@@ -5,8 +5,10 @@ use shadow_sidecar::compare::{Answer, Comparator, RowOutcome, Task, Tolerance};
 use shadow_sidecar::stats::agreement::{
     Prior, confidence_sequence, log_e_above, log_e_below, log_m, one_sided_lower, pairs_needed, pairs_needed_at_best,
 };
+use shadow_sidecar::stats::bernstein::Bernstein;
 use shadow_sidecar::stats::histogram::Histogram;
-use shadow_sidecar::tally::{DropReason, Latency, Tally, Ticket};
+use shadow_sidecar::stats::ranks::ranks;
+use shadow_sidecar::tally::{DropReason, Latency, Measures, Outcomes, Tally, Ticket};
 use shadow_sidecar::verdict::{Gates, Verdict, judge};
 
 const CLASSES: [&str; 3] = ["a", "b", "c"];
@@ -44,12 +46,15 @@ fn outcome(agreed: bool, class: u32) -> RowOutcome {
         candidate_class: Some((class + u32::from(!agreed)) % 3),
         // Multiples of a power of two: sums are exact in any order.
         delta: Some(f64::from(class) / 8.0),
+        scores: Some((0.5, 0.5 + f64::from(class) / 8.0)),
+        distance: None,
     }
 }
 
 /// Runs a schedule; `check` sees the tally after every event. Tickets still in flight are left so.
 fn run(events: &[Event], mut check: impl FnMut(&Tally)) -> Tally {
-    let mut tally = Tally::new(1, &CLASSES.map(str::to_owned));
+    let measures = Measures { slices: CLASSES.map(str::to_owned).to_vec(), ..Measures::default() };
+    let mut tally = Tally::new(1, &CLASSES.map(str::to_owned)).measuring(&measures);
     let mut flying: Vec<Ticket> = Vec::new();
     for event in events {
         let mut take = |which: usize| {
@@ -61,7 +66,10 @@ fn run(events: &[Event], mut check: impl FnMut(&Tally)) -> Tally {
                 if let Some(ticket) = take(which) {
                     let outcomes: Vec<_> =
                         (0..ticket.rows() as u32).map(|row| outcome(agreed >> (row % 8) & 1 == 1, row)).collect();
-                    tally.compared(ticket, &outcomes, Latency { primary: which as u64 >> 30, candidate: 1000 });
+                    // Each row is in the slice of its class.
+                    let slices: Vec<u16> = (0..ticket.rows() as u16).map(|row| row % 3).collect();
+                    let all = Outcomes::of(&outcomes).with_noise(&outcomes).with_slices(&slices);
+                    tally.compared(ticket, all, Latency { primary: which as u64 >> 30, candidate: 1000 });
                 }
             }
             Event::WrongRows(which) => {
@@ -92,8 +100,10 @@ fn run(events: &[Event], mut check: impl FnMut(&Tally)) -> Tally {
 /// The counters of a tally, all of them.
 fn counters(tally: &Tally) -> String {
     let flips: Vec<_> = tally.flips().iter().collect();
+    let slices: Vec<_> = tally.slices().iter().collect();
+    let (scores, noise) = (tally.scores(), tally.noise_floor());
     format!(
-        "{:?} {:?} {} {} {} {} {} {:?} {:?} {:?} {:?}",
+        "{:?} {:?} {} {} {} {} {} {:?} {:?} {:?} {:?} {slices:?} {:?} {:?} {} {} {} {}",
         tally.exchanges(),
         tally.rows(),
         tally.agreed(),
@@ -105,6 +115,12 @@ fn counters(tally: &Tally) -> String {
         tally.delta(),
         tally.primary_latency(),
         tally.candidate_latency(),
+        scores.bins(),
+        scores.sizes(),
+        noise.compared(),
+        noise.agreed(),
+        noise.shares(),
+        tally.slower(),
     )
 }
 
@@ -143,6 +159,14 @@ proptest! {
             assert!((0.0..=1.0).contains(&coverage));
             assert!((0.0..=tally.observations() as f64).contains(&tally.shares()));
             assert!(tally.shares() <= tally.agreed() as f64);
+            // Every row is in one slice of the one feature, and every difference in one bin of each model.
+            assert_eq!(tally.slices().iter().map(|(_, slice)| slice.compared()).sum::<u64>(), tally.rows().compared());
+            assert_eq!(tally.slices().iter().map(|(_, slice)| slice.agreed()).sum::<u64>(), tally.agreed());
+            let binned: u64 = tally.scores().bins().iter().map(|(_, _, primary, _)| primary).sum();
+            assert_eq!(binned, tally.delta().count());
+            // Compared with itself in the same rows, the candidate is as good as the noise.
+            let excess = tally.noise_floor().excess(0.05);
+            assert!(excess.is_none_or(|(lower, mean, upper)| lower <= 0.0 && mean == 0.0 && upper >= 0.0));
         });
     }
 
@@ -278,7 +302,7 @@ proptest! {
     /// Whatever a candidate sends, comparing it ends in outcomes or in an error.
     #[test]
     fn comparing_never_panics(
-        task in prop::sample::select(vec![Task::Binary, Task::Multiclass, Task::Regression, Task::Quantile]),
+        task in prop::sample::select(vec![Task::Binary, Task::Multiclass, Task::Regression, Task::Quantile, Task::Tensor]),
         rows in prop::sample::select(vec![0, 1, 2, usize::MAX]),
         width in prop::sample::select(vec![0, 1, 2, 3, usize::MAX]),
         labels in prop::collection::vec(prop_oneof![0..4u32, any::<u32>()], 0..3),
@@ -289,14 +313,49 @@ proptest! {
         let Ok(comparator) = comparator else { return Err(TestCaseError::fail("the classes are fine")) };
         let odd = Answer { rows, labels, scores, width };
         let good = Answer { rows: 1, labels: vec![0], scores: vec![0.5, 0.5], width: 2 };
-        let mut outcomes = Vec::new();
+        let (mut outcomes, mut levels) = (Vec::new(), Vec::new());
         for (primary, candidate) in [(&odd, &good), (&good, &odd), (&odd, &odd)] {
             if comparator.compare(primary, candidate, &mut outcomes).is_ok() {
                 prop_assert_eq!(outcomes.len(), primary.rows);
+                let distances = outcomes.iter().filter_map(|outcome| outcome.distance);
+                prop_assert!(distances.clone().all(|all| (0.0..=1.0).contains(&all.divergence)));
+                comparator.levels(primary, candidate, &mut levels);
+                prop_assert!(levels.len() <= primary.scores.len());
             } else {
                 prop_assert!(outcomes.is_empty());
             }
         }
+    }
+
+    /// The bounds for agreement that drifts enclose the mean, and never promise more than what was seen.
+    #[test]
+    fn drifting_bounds_enclose_the_mean(
+        scores in prop::collection::vec(prop_oneof![Just(1.0), 0.0..=1.0f64], 1..400),
+        alpha in 0.001..0.5f64,
+        v_opt in 0.1..1e4f64,
+    ) {
+        let mut all = Bernstein::new(1.0);
+        for &score in &scores {
+            all.record(score);
+        }
+        let mean = all.mean().unwrap_or(f64::NAN);
+        let (lower, upper) = all.confidence_sequence(alpha, v_opt);
+        prop_assert!(0.0 <= lower && lower <= mean && mean <= upper && upper <= 1.0, "{lower} {mean} {upper}");
+        let (wider_lower, wider_upper) = all.confidence_sequence(alpha / 2.0, v_opt);
+        prop_assert!(wider_lower <= lower && upper <= wider_upper);
+        // Half the level on one side is the same bound.
+        prop_assert_eq!(all.lower(alpha / 2.0, v_opt), lower);
+    }
+
+    /// Ranks enclose the quantile's, more data narrows them.
+    #[test]
+    fn ranks_enclose_the_quantile(n in 1..100_000u64, p in 0.01..0.99f64, alpha in 0.001..0.5f64) {
+        let (low, high) = ranks(n, p, alpha, Prior::Jeffreys);
+        prop_assert!(low <= high && high <= n);
+        let middle = p * n as f64;
+        prop_assert!(low as f64 <= middle + 1.0 && high as f64 >= middle - 1.0, "{low} {middle} {high}");
+        let (low_of_more, high_of_more) = ranks(4 * n, p, alpha, Prior::Jeffreys);
+        prop_assert!((high_of_more - low_of_more) as f64 <= 4.0 * (high - low) as f64 + 4.0);
     }
 
     /// A promotion is never given without the evidence for it, and always with reasons.

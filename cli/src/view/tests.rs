@@ -1,4 +1,4 @@
-use understudy::v1::{Epoch, Flip, Intake, Task};
+use understudy::v1::{Epoch, Flip, Intake, QuantileRatio, Slice, Task};
 
 use super::*;
 
@@ -40,6 +40,8 @@ pub(crate) fn sample() -> Report {
             log_e_abort: -3.0,
             log_e_needed: 2.9957,
             worst_case_lower: 0.9831,
+            accuracy_change_bound: 0.0138,
+            drift_lower: 0.9805,
             ..Agreement::default()
         }),
         flips: vec![
@@ -65,6 +67,25 @@ pub(crate) fn sample() -> Report {
             max: 1.2e-3,
         }),
         candidate_latency: Some(Latency { observed_via: "in-process".into(), count: 0, ..Latency::default() }),
+        scores: Some(ScoreDistribution { stability_index: 0.0123, ..ScoreDistribution::default() }),
+        latency: Some(LatencyComparison {
+            ratio: 1.5,
+            slower: 492,
+            exchanges: 4000,
+            quantiles: vec![
+                QuantileRatio { level: 0.5, ratio: 1.1, lower: 1.05, upper: 1.2 },
+                QuantileRatio { level: 0.95, ratio: 1.24, lower: 1.0, upper: 1.5 },
+            ],
+            ..LatencyComparison::default()
+        }),
+        noise: Some(NoiseFloor { rate: Some(0.999), ..NoiseFloor::default() }),
+        slices: vec![Slice {
+            name: "age<30".into(),
+            rate: Some(0.951),
+            upper: 0.961,
+            discovered: true,
+            ..Slice::default()
+        }],
         intake: Some(Intake { connected: true, subscriptions: 1, ..Intake::default() }),
         ..Report::default()
     }
@@ -78,8 +99,9 @@ adult 1 → adult-candidate 1   binary, epoch 1, labels are equal
 Agreement     99.10 %   98.62 % … 99.43 %   3,964 of 4,000 rows   gate 98.00 %
               95.00 % ├──────────────────────────────────┃──────━━━━━━●━━━━──────┤ 100.00 %
 Evidence      promote ████████████████ 9.1 of 3.0   reject ░░░░░░░░░░░░░░░░ -3.0 of 3.0
+Accuracy     ± 1.38 %   at most, without labels; even drifting, agreement ≥ 98.05 %; noise 99.90 %
 Coverage      99.70 %   4,012 rows offered, 12 dropped, 0 failed, 0 in flight, worst case ≥ 98.31 %
-Score shift    0.0123   mean |Δ|, largest 0.3401, RMS 0.0210, mean Δ -0.0004
+Score shift    0.0123   mean |Δ|, largest 0.3401, RMS 0.0210, mean Δ -0.0004, PSI 0.012
 
 Flips       primary ↓ candidate →         <=50K          >50K
                             <=50K         3,012            19
@@ -88,6 +110,8 @@ Flips       primary ↓ candidate →         <=50K          >50K
 Latency                      p50       p95       p99       max
             primary      31.0 µs   55.0 µs   81.0 µs   1.20 ms   observed via server
             candidate          -         -         -         -   observed via in-process
+            ratio         × 1.10    × 1.24         -             slower than × 1.5 in 12.30 %
+Slices      age<30 95.10 % (≤ 96.10 %)
 
 Verdict     PROMOTE
             agreement 99.1 % of 4,000 rows is above the gate 98 % (log e 9.1 of 3.0 needed)";
@@ -102,12 +126,15 @@ fn the_longest_report_still_fits() {
     report.verdict = Verdict::Undecided.into();
     report.reasons = vec!["a reason that goes on and on ".repeat(20); 4];
     report.pairs_needed = Some(1240);
+    report.seconds_needed = Some(300.0);
     report.flips.push(Flip { primary: "other".into(), candidate: "other".into(), count: 1 });
     report.intake = Some(Intake { last_error: "no such file ".repeat(20), ..Intake::default() });
     let lines = lines(&report, PLAIN);
     assert!(lines.len() <= HEIGHT, "{}", lines.join("\n"));
     assert!(lines.iter().all(|line| line.chars().count() <= WIDTH), "{}", lines.join("\n"));
-    assert!(lines.last().is_some_and(|last| last.contains("about 1,240 more requests")));
+    assert!(lines.last().is_some_and(|last| {
+        last.ends_with("about 1,240 more requests until a promotion if agreement stays (5 min at this pace)")
+    }));
 }
 
 #[test]

@@ -54,10 +54,7 @@ pub(super) fn scores(tally: &Tally, figures: &Figures) -> Option<v1::ScoreDistri
     let bins = tally.scores().bins();
     let (shift_lower, shift, shift_upper) = figures.score_shift.map_or((0.0, None, 0.0), |(l, m, u)| (l, Some(m), u));
     Some(v1::ScoreDistribution {
-        bins: bins
-            .iter()
-            .map(|(from, to, primary, candidate)| v1::ScoreBin { from, to, primary, candidate })
-            .collect(),
+        bins: bins.iter().map(|(from, to, primary, candidate)| v1::ScoreBin { from, to, primary, candidate }).collect(),
         stability_index: bins.stability_index()?,
         divergence: bins.divergence()?,
         shift,

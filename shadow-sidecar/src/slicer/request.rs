@@ -58,9 +58,8 @@ impl Slicing {
         let width = self.schema.features().len();
         for (index, input) in request.inputs.iter().enumerate() {
             let raw = request.raw_input_contents.get(index).map(AsRef::as_ref);
-            let matrix = input.shape.get(1) == Some(&(width as i64))
-                && width > 1
-                && self.schema.index_of(&input.name).is_none();
+            let matrix =
+                input.shape.get(1) == Some(&(width as i64)) && width > 1 && self.schema.index_of(&input.name).is_none();
             for sliced in &self.slicer.features {
                 let column = sliced.column;
                 let named = self.schema.features().get(column).is_some_and(|feature| feature.name() == input.name);

@@ -28,9 +28,9 @@ impl Correlation {
         let (mine, theirs) = (self.count as f64, other.count as f64);
         let weight = theirs / (mine + theirs);
         let apart = [other.mean[0] - self.mean[0], other.mean[1] - self.mean[1]];
-        for side in 0..2 {
-            self.squares[side] += other.squares[side] + apart[side] * apart[side] * mine * weight;
-            self.mean[side] += apart[side] * weight;
+        for (side, apart) in apart.into_iter().enumerate() {
+            self.squares[side] += other.squares[side] + apart * apart * mine * weight;
+            self.mean[side] += apart * weight;
         }
         self.product += other.product + apart[0] * apart[1] * mine * weight;
         self.count = count;

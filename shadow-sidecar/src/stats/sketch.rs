@@ -4,8 +4,8 @@
 /// 1/128 = 0.8 % of everything in it.
 const DROPPED_BITS: u32 = 52 - 6;
 /// What is smaller counts as zero, what is larger as this large: 2^-64 and 2^64.
-const LOWEST: i32 = ((1023 - 64) << 6) as i32;
-const HIGHEST: i32 = ((1023 + 64) << 6) as i32;
+const LOWEST: i32 = (1023 - 64) << 6;
+const HIGHEST: i32 = (1023 + 64) << 6;
 
 /// Numbers in logarithmic buckets (DDSketch's idea: Masson, Rim and Lee, VLDB 2019, arXiv 1908.10693). Only the range that
 /// has occurred takes memory, at most 66 kB.

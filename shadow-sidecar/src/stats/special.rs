@@ -121,6 +121,7 @@ pub(super) fn ln_scaled_lower_gamma(a: f64, x: f64) -> f64 {
 }
 
 /// ln of e^x x^-a Γ(a, x), the upper incomplete gamma function, for x >= a + 1, by the modified Lentz method.
+#[expect(clippy::many_single_char_names, reason = "the names in the literature")]
 fn ln_upper_gamma_fraction(a: f64, x: f64) -> f64 {
     const TINY: f64 = 1e-300;
     let away_from_zero = |v: f64| if v.abs() < TINY { TINY } else { v };

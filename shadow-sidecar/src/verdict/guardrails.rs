@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use super::Gates;
 use super::figures::{ErrorRate, Figures, Slower, missing};
 use super::words::{count, duration, log_e, percent};
-use super::Gates;
 use crate::tally::Tally;
 
 /// What else a promotion takes: whether it holds, and the sentence that says so or what is missing.

@@ -3,32 +3,18 @@
 
 use shadow_sidecar::stats::agreement::{Prior, log_e_above};
 use shadow_sidecar::stats::special::ln_incomplete_beta;
+use simulation::{ALPHA, CASES, Case, POWER, Random, exchanges_needed, false_promotions};
+
+#[expect(unreachable_pub, reason = "shared with the example, which has the long form")]
+mod simulation;
 
 const GATE: f64 = 0.9;
-const ALPHA: f64 = 0.05;
 const EXCHANGES: usize = 2000;
 const RUNS: usize = 2000;
 
 /// Four standard errors of a simulated share of at most alpha.
 fn noise() -> f64 {
     4.0 * (ALPHA * (1.0 - ALPHA) / RUNS as f64).sqrt()
-}
-
-/// A fixed sequence of random numbers in [0, 1), the same everywhere (`SplitMix64`).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    fn happens(&mut self, p: f64) -> bool {
-        self.next() < p
-    }
 }
 
 /// For every number of exchanges, of `rows` rows each, the fewest rows that must agree for a promotion. All tests here
@@ -132,5 +118,30 @@ fn rows_of_a_request_may_repeat_each_other() {
     for boundary in [&exchanges, &rows] {
         let wrongly = promoted(boundary, 17, independent(GATE));
         assert!(wrongly <= ALPHA + noise(), "{wrongly}");
+    }
+}
+
+/// The short form of `cargo run --release -p shadow-sidecar --example peeking`.
+#[test]
+fn no_case_is_promoted_more_often_than_promised() {
+    const RUNS: u32 = 150;
+    let noise = 4.0 * (ALPHA * (1.0 - ALPHA) / f64::from(RUNS)).sqrt();
+    for case in CASES {
+        let shares = false_promotions(Case { exchanges: case.exchanges.min(4000), ..case }, RUNS, 7);
+        assert!(shares.verdict <= ALPHA + noise, "{}: {shares:?}", case.name);
+        assert!(shares.robust <= shares.verdict + 0.01, "{}: {shares:?}", case.name);
+    }
+    // The classical bound, looked at as often.
+    let shares = false_promotions(CASES[0], RUNS, 7);
+    assert!(shares.classical > 4.0 * ALPHA && shares.verdict > 0.005, "{shares:?}");
+}
+
+#[test]
+fn a_good_candidate_takes_as_many_requests_as_the_reference_says() {
+    for (case, reference) in POWER {
+        let [verdict, robust] = exchanges_needed(case, 100, 7);
+        let median = verdict[1].map_or(f64::INFINITY, f64::from);
+        assert!((median / f64::from(reference) - 1.0).abs() <= 0.2, "{}: {median} {reference}", case.name);
+        assert!(robust[1] >= verdict[1], "{}: {robust:?}", case.name);
     }
 }
