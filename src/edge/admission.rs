@@ -100,41 +100,22 @@ impl Admission {
         }
     }
 
-    /// A place for one call of `client`.
+    /// One call of `client` begins to arrive. It has no place yet: a message that never comes must not keep one.
     ///
     /// # Errors
-    /// RESOURCE_EXHAUSTED with `grpc-retry-pushback-ms`.
-    pub fn admit(self: &Arc<Self>, client: impl FnOnce() -> Client) -> Result<Permit, Status> {
-        let InFlight { calls, client_calls, .. } = self.limits;
-        if self.calls.fetch_add(1, Ordering::Relaxed) >= calls {
-            self.calls.fetch_sub(1, Ordering::Relaxed);
-            return Err(self.refuse(Refusal::Calls, ROOM, &format!("limit {calls} calls in flight")));
+    /// RESOURCE_EXHAUSTED with `grpc-retry-pushback-ms` when the client is over its rate.
+    pub fn begin(self: &Arc<Self>, client: impl FnOnce() -> Client) -> Result<Permit, Status> {
+        let InFlight { client_calls, .. } = self.limits;
+        let client = (client_calls.is_some() || self.rates.is_some()).then(client);
+        if let Some(client) = &client {
+            self.check_rate(client)?;
         }
-        // From here on dropping it gives everything back.
-        let mut permit = Permit { admission: self.clone(), bytes: 0, client: None };
-        if client_calls.is_some() || self.rates.is_some() {
-            let client = client();
-            self.check_rate(&client)?;
-            if let Some(limit) = client_calls {
-                let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-                let in_flight = clients.entry(client.clone()).or_default();
-                if *in_flight >= limit {
-                    drop(clients);
-                    let text = format!("limit {limit} calls of one client in flight");
-                    return Err(self.refuse(Refusal::ClientCalls, ROOM, &text));
-                }
-                *in_flight += 1;
-                drop(clients);
-                permit.client = Some(client);
-            }
-        }
-        Ok(permit)
+        Ok(Permit { admission: self.clone(), bytes: 0, place: Place::None, client })
     }
 
-    /// A place that there always is.
+    /// A call that is not counted.
     pub(super) fn exempt(self: &Arc<Self>) -> Permit {
-        self.calls.fetch_add(1, Ordering::Relaxed);
-        Permit { admission: self.clone(), bytes: 0, client: None }
+        Permit { admission: self.clone(), bytes: 0, place: Place::Exempt, client: None }
     }
 
     fn check_rate(&self, client: &Client) -> Result<(), Status> {
@@ -175,15 +156,70 @@ pub fn busy(text: &str, wait: Duration) -> Status {
     status
 }
 
-/// The place of one call; dropping it gives it back.
+/// What one call has taken; dropping it gives it back.
 #[derive(Debug)]
 pub struct Permit {
     admission: Arc<Admission>,
     bytes: usize,
+    place: Place,
+    /// Where clients have limits.
     client: Option<Client>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    None,
+    Exempt,
+    /// Among all calls.
+    Taken,
+    /// And among those of its client.
+    TakenOfClient,
+}
+
 impl Permit {
+    /// Takes the place of a call that is complete and now begins.
+    ///
+    /// # Errors
+    /// RESOURCE_EXHAUSTED when too many are in flight, in all or of this client.
+    pub fn take_place(&mut self) -> Result<(), Status> {
+        if self.place != Place::None {
+            return Ok(());
+        }
+        let Admission { limits: InFlight { calls: most, client_calls, .. }, calls, clients, .. } = &*self.admission;
+        if calls.fetch_add(1, Ordering::Relaxed) >= *most {
+            calls.fetch_sub(1, Ordering::Relaxed);
+            return Err(self.admission.refuse(Refusal::Calls, ROOM, &format!("limit {most} calls in flight")));
+        }
+        // From here on dropping it gives it back.
+        self.place = Place::Taken;
+        if let (Some(most), Some(client)) = (client_calls, &self.client) {
+            let mut clients = clients.lock().unwrap_or_else(PoisonError::into_inner);
+            let in_flight = clients.entry(client.clone()).or_default();
+            if *in_flight >= *most {
+                drop(clients);
+                let text = format!("limit {most} calls of one client in flight");
+                return Err(self.admission.refuse(Refusal::ClientCalls, ROOM, &text));
+            }
+            *in_flight += 1;
+            drop(clients);
+            self.place = Place::TakenOfClient;
+        }
+        Ok(())
+    }
+
+    /// Whether `bytes` more would find room now: to refuse by its prefix what would be refused half-way.
+    ///
+    /// # Errors
+    /// As [`Self::hold`].
+    pub fn has_room_for(&self, bytes: usize) -> Result<(), Status> {
+        if self.admission.bytes() + bytes > self.admission.limits.bytes { Err(self.no_room()) } else { Ok(()) }
+    }
+
+    fn no_room(&self) -> Status {
+        let text = format!("limit {} bytes in flight", self.admission.limits.bytes);
+        self.admission.refuse(Refusal::Bytes, ROOM, &text)
+    }
+
     /// Takes `bytes` in place of what it took before.
     ///
     /// # Errors
@@ -196,8 +232,7 @@ impl Permit {
             let more = bytes - self.bytes;
             if all.fetch_add(more, Ordering::Relaxed) + more > limits.bytes {
                 all.fetch_sub(more, Ordering::Relaxed);
-                let text = format!("limit {} bytes in flight", limits.bytes);
-                return Err(self.admission.refuse(Refusal::Bytes, ROOM, &text));
+                return Err(self.no_room());
             }
         }
         self.bytes = bytes;
@@ -208,9 +243,11 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let Admission { calls, bytes, clients, .. } = &*self.admission;
-        calls.fetch_sub(1, Ordering::Relaxed);
         bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-        if let Some(client) = &self.client {
+        if matches!(self.place, Place::Taken | Place::TakenOfClient) {
+            calls.fetch_sub(1, Ordering::Relaxed);
+        }
+        if let (Place::TakenOfClient, Some(client)) = (self.place, &self.client) {
             let mut clients = clients.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(in_flight) = clients.get_mut(client) {
                 *in_flight -= 1;
@@ -228,6 +265,15 @@ mod tests {
 
     fn admission(limits: InFlight) -> Arc<Admission> {
         Arc::new(Admission::new(limits, Arc::new(Instruments::new(&metrics::NoopRecorder))))
+    }
+
+    impl Admission {
+        /// As a call whose message is there.
+        fn admit(self: &Arc<Self>, client: impl FnOnce() -> Client) -> Result<Permit, Status> {
+            let mut permit = self.begin(client)?;
+            permit.take_place()?;
+            Ok(permit)
+        }
     }
 
     fn named(name: &str) -> Client {
@@ -248,6 +294,18 @@ mod tests {
         first.hold(10).expect("less");
         assert_eq!((admission.calls(), admission.bytes()), (2, 50));
         drop((first, second));
+        assert_eq!((admission.calls(), admission.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_still_on_its_way_has_no_place() {
+        let admission = admission(InFlight { calls: 1, bytes: 100, ..InFlight::default() });
+        let half_open: Vec<Permit> = (0..1_000).map(|_| admission.begin(|| Client::Local).expect("no limit")).collect();
+        let mut call = admission.admit(|| Client::Local).expect("the one place");
+        call.hold(60).expect("room");
+        call.has_room_for(40).expect("room");
+        call.has_room_for(41).expect_err("101 bytes");
+        drop((half_open, call));
         assert_eq!((admission.calls(), admission.bytes()), (0, 0));
     }
 

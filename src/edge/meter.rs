@@ -25,8 +25,11 @@ const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
+const END_STREAM: u8 = 1;
 /// What a request may bring along: BDP probes, window updates for its answer, its cancellation.
 const FRAMES_A_REQUEST: u32 = 10;
+/// DATA of less, with more to come, is counted: each costs us a wake-up and its sender next to nothing.
+const SMALL_DATA: usize = 16;
 /// What we sent allows for so many bytes a frame: a reader of a long stream grants window as it reads.
 const SENT_BYTES_A_FRAME: u32 = 256;
 
@@ -147,7 +150,7 @@ impl<I> Metered<I> {
     }
 
     fn received(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let within = self.frames.read(bytes);
+        self.frames.read(bytes);
         if self.frames.greeted && !self.state.greeted.load(Ordering::Relaxed) {
             self.state.greeted.store(true, Ordering::Relaxed);
         }
@@ -155,7 +158,7 @@ impl<I> Metered<I> {
         if pending != (self.state.block.load(Ordering::Relaxed) > 0) {
             self.state.block.store(if pending { self.state.now() } else { 0 }, Ordering::Relaxed);
         }
-        if !within && !self.frames.bucket.refill() {
+        if self.frames.bucket.is_overdrawn() {
             self.state.flooded.store(true, Ordering::Relaxed);
             return Err(io::Error::other("more control frames than requests and answers account for"));
         }
@@ -189,7 +192,7 @@ impl Frames {
             kind: DATA,
             open_block: false,
             greeted: false,
-            bucket: Bucket { tokens: burst, burst, rate, refilled: Instant::now() },
+            bucket: Bucket { tokens: burst.into(), burst: burst.into(), rate, refilled: Instant::now() },
         }
     }
 
@@ -197,15 +200,13 @@ impl Frames {
         self.open_block || self.skip > 0 && matches!(self.kind, HEADERS | CONTINUATION)
     }
 
-    /// False when the bucket ran out on the way.
-    fn read(&mut self, mut bytes: &[u8]) -> bool {
-        let mut within = true;
+    fn read(&mut self, mut bytes: &[u8]) {
         loop {
             let passed = self.skip.min(bytes.len());
             self.skip -= passed;
             bytes = &bytes[passed..];
             if self.skip > 0 {
-                return within;
+                return;
             }
             self.greeted |= self.kind == SETTINGS;
             let taken = (HEAD - self.have).min(bytes.len());
@@ -213,36 +214,38 @@ impl Frames {
             self.have += taken;
             bytes = &bytes[taken..];
             if self.have < HEAD {
-                return within;
+                return;
             }
             self.have = 0;
-            within &= self.begin();
+            self.begin();
         }
     }
 
-    fn begin(&mut self) -> bool {
+    fn begin(&mut self) {
         let [a, b, c, kind, flags, ..] = self.head;
         self.skip = u32::from_be_bytes([0, a, b, c]) as usize;
         self.kind = kind;
         match kind {
-            DATA => return true,
+            DATA if self.skip >= SMALL_DATA || flags & END_STREAM > 0 => {}
             HEADERS => {
                 self.bucket.add(FRAMES_A_REQUEST);
                 self.open_block = flags & END_HEADERS == 0;
-                return true;
             }
-            CONTINUATION => self.open_block &= flags & END_HEADERS == 0,
-            _ => {}
+            CONTINUATION => {
+                self.open_block &= flags & END_HEADERS == 0;
+                self.bucket.take();
+            }
+            _ => self.bucket.take(),
         }
-        self.bucket.take()
     }
 }
 
 /// Tokens that are refilled only when they have run out, so that the clock is read by nobody else.
 #[derive(Debug)]
 struct Bucket {
-    tokens: u32,
-    burst: u32,
+    /// Below 0: taken from what time has yet to bring.
+    tokens: i64,
+    burst: i64,
     /// A second.
     rate: u32,
     refilled: Instant,
@@ -250,23 +253,24 @@ struct Bucket {
 
 impl Bucket {
     fn add(&mut self, tokens: u32) {
-        self.tokens = self.tokens.saturating_add(tokens).min(self.burst);
+        self.tokens = (self.tokens + i64::from(tokens)).min(self.burst);
     }
 
-    fn take(&mut self) -> bool {
-        let there = self.tokens > 0;
-        self.tokens = self.tokens.saturating_sub(1);
-        there
+    fn take(&mut self) {
+        self.tokens -= 1;
     }
 
-    /// Adds what time has brought. False when that is nothing.
-    fn refill(&mut self) -> bool {
+    /// Whether more was taken than there was and time has brought since.
+    fn is_overdrawn(&mut self) -> bool {
+        if self.tokens >= 0 {
+            return false;
+        }
         let now = Instant::now();
         let earned = now.duration_since(self.refilled).as_secs_f64() * f64::from(self.rate);
         self.refilled = now;
         // A float that is too large becomes the largest number.
         self.add(earned as u32);
-        self.tokens > 0
+        self.tokens < 0
     }
 }
 
@@ -337,7 +341,7 @@ mod tests {
             [greeting(), frame(HEADERS, END_HEADERS, 30), frame(DATA, 1, 100), frame(6, 0, 8), frame(6, 0, 8)].concat();
         for cut in 1..bytes.len() {
             let mut frames = Frames::new(100, 1);
-            assert!(bytes.chunks(cut).all(|chunk| frames.read(chunk)), "{cut}");
+            bytes.chunks(cut).for_each(|chunk| frames.read(chunk));
             assert_eq!(frames.bucket.tokens, 98, "SETTINGS is paid back by HEADERS, the PINGs are not; cut at {cut}");
             assert!(frames.greeted && !frames.is_within_headers(), "{cut}");
         }
@@ -347,8 +351,10 @@ mod tests {
     fn a_greeting_ends_with_the_first_settings() {
         let mut frames = Frames::new(10, 1);
         let greeting = greeting();
-        assert!(frames.read(&greeting[..greeting.len() - 1]) && !frames.greeted);
-        assert!(frames.read(&greeting[greeting.len() - 1..]) && frames.greeted);
+        frames.read(&greeting[..greeting.len() - 1]);
+        assert!(!frames.greeted);
+        frames.read(&greeting[greeting.len() - 1..]);
+        assert!(frames.greeted);
     }
 
     #[test]
@@ -365,13 +371,43 @@ mod tests {
         assert!(!frames.is_within_headers());
     }
 
+    /// How many of `frame` it takes until the bucket is overdrawn, at most 1,000.
+    fn until_overdrawn(frames: &mut Frames, frame: &[u8]) -> usize {
+        (0..1_000)
+            .find(|_| {
+                frames.read(frame);
+                frames.bucket.tokens < 0
+            })
+            .unwrap_or(1_000)
+    }
+
     #[test]
     fn a_flood_runs_the_bucket_out_and_requests_fill_it() {
         let mut frames = Frames::new(10, 1);
         frames.read(&greeting());
         let ping = frame(6, 0, 8);
-        assert!((0..9).all(|_| frames.read(&ping)) && !frames.read(&ping), "ten with SETTINGS");
+        assert_eq!(until_overdrawn(&mut frames, &ping), 9, "ten with SETTINGS");
         frames.read(&frame(HEADERS, END_HEADERS, 0));
-        assert!((0..10).all(|_| frames.read(&ping)) && !frames.read(&ping), "and ten for a request");
+        assert_eq!(until_overdrawn(&mut frames, &ping), 9, "and ten for a request, of which one was owed");
+    }
+
+    #[test]
+    fn data_counts_when_it_is_next_to_nothing() {
+        for (flags, payload, taken) in [(0, 1, 9), (0, 0, 9), (END_STREAM, 1, 1_000), (0, SMALL_DATA, 1_000)] {
+            let mut frames = Frames::new(10, 1);
+            frames.read(&greeting());
+            assert_eq!(until_overdrawn(&mut frames, &frame(DATA, flags, payload)), taken, "{flags} {payload}");
+        }
+    }
+
+    /// A read holds thousands of frames: one token that time has brought must not forgive them all.
+    #[test]
+    fn a_burst_is_owed_for_as_long_as_it_takes() {
+        let mut frames = Frames::new(10, 1_000);
+        frames.read(&greeting());
+        frames.read(&frame(6, 0, 8).repeat(4_000));
+        frames.bucket.refilled =
+            Instant::now().checked_sub(Duration::from_secs(1)).expect("the machine is up for longer");
+        assert!(frames.bucket.is_overdrawn(), "4,000 at once and 1,000 a second");
     }
 }

@@ -51,7 +51,7 @@ pub async fn routed(
         let mut permit = if request.uri().path().starts_with(HEALTH) {
             gate.admission.exempt()
         } else {
-            gate.admission.admit(client)?
+            gate.admission.begin(client)?
         };
         if CLIENT_STREAMING.contains(&request.uri().path()) {
             let Ok(response) = routes.call(request).await;
@@ -59,6 +59,7 @@ pub async fn routed(
         }
         let (mut parts, body) = request.into_parts();
         let message = receive(body, &parts.headers, gate.messages.request, &mut permit).await?;
+        permit.take_place()?;
         // Decompressed already.
         parts.headers.remove("grpc-encoding");
         let body: Full<Bytes> = frame(&message).into();

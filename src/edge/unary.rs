@@ -129,9 +129,10 @@ where
     };
     let deadline = Instant::now() + allowed;
     let answered = async {
-        let mut permit = gate.admission.admit(client)?;
+        let mut permit = gate.admission.begin(client)?;
         let (parts, body) = request.into_parts();
         let message = receive(body, &parts.headers, gate.messages.request, &mut permit).await?;
+        permit.take_place()?;
         let arrived = Instant::now();
         if arrived >= deadline {
             return Err(expired(allowed));
@@ -224,12 +225,14 @@ pub(super) async fn receive(
             if length > limit {
                 return Err(too_large("request message", Some(length), limit));
             }
-            permit.hold(length)?;
+            permit.has_room_for(length)?;
             header = Some((flag, length));
         }
         if header.is_some_and(|(_, length)| chunks.len() > length) {
             return Err(Status::unimplemented("more than one message in a unary call"));
         }
+        // What has come, not what is claimed: a claim costs its maker nothing.
+        permit.hold(chunks.len())?;
     }
     let (flag, length) = header.ok_or_else(|| {
         Status::internal(format!("request ended within a message prefix, after {} of {PREFIX} bytes", chunks.len()))

@@ -100,9 +100,12 @@ async fn floods_of_control_frames_are_cut_off() {
         ("PRIORITY", Frame::new(PRIORITY, 0, 7, [0, 0, 0, 3, 16])),
         ("WINDOW_UPDATE", Frame::new(WINDOW_UPDATE, 0, 0, 1_u32.to_be_bytes())),
         ("unknown", Frame::new(0xbb, 0, 0, [])),
+        ("DATA", Frame::new(DATA, 0, 1, [0])),
     ];
     for (name, flood) in floods {
         let mut wire = Wire::open(primary.grpc()).await;
+        let begun = Frame::new(DATA, 0, 1, [0, 0, 0, 0xff, 0xff]);
+        wire.send(&[Frame::call(1, 0, PREDICT, &[]), begun]).await.unwrap();
         let burst = vec![flood; 500];
         let mut sent = 0;
         // That the server does not read any more is what is waited for.
@@ -114,7 +117,7 @@ async fn floods_of_control_frames_are_cut_off() {
     }
     let floods = [("reason", "flood")];
     let cut = async || primary.scrape().await.sum("understudy_connections_cut_total", &floods);
-    until(SOON, "all are counted", async || cut().await == 6.0).await;
+    until(SOON, "all are counted", async || cut().await == 7.0).await;
 }
 
 /// Clients probe the bandwidth with a PING for each answer, and grant window as they read.
@@ -258,23 +261,40 @@ async fn a_client_over_its_rate_is_told_when_to_come_back() {
     assert_eq!(primary.scrape().await.sum("understudy_refused_calls_total", &labels), 1.0);
 }
 
-/// P11: refused by its prefix, before its bytes are there.
+/// P11: what has come counts, not what is claimed, and what could not come whole is refused by its prefix.
 #[tokio::test]
 async fn bytes_in_flight_are_bounded() {
     let primary = Primary::with(|settings| settings.max_in_flight_bytes = Some(2_000)).await;
     let mut wire = Wire::open(primary.grpc()).await;
-    let prefix = |length: u32| [&[0][..], &length.to_be_bytes()].concat();
-    wire.send(&[Frame::call(1, 0, PREDICT, &[]), Frame::new(DATA, 0, 1, prefix(1_500))]).await.unwrap();
+    let begun = |claimed: u32, sent: usize| [&[0][..], &claimed.to_be_bytes(), &vec![0; sent]].concat();
+    // Four claims of nearly everything: they keep nothing from anybody.
+    for stream in [1, 3, 5, 7] {
+        wire.send(&[Frame::call(stream, 0, PREDICT, &[]), Frame::new(DATA, 0, stream, begun(1_900, 0))]).await.unwrap();
+    }
+    answers(&primary.connect().await).await;
+    wire.send(&[Frame::call(9, 0, PREDICT, &[]), Frame::new(DATA, 0, 9, begun(1_600, 1_500))]).await.unwrap();
     let held = async || primary.scrape().await.sum("understudy_in_flight_bytes", &[]);
-    until(SOON, "the first is in flight", async || held().await == 1_500.0).await;
-    wire.send(&[Frame::call(3, 0, PREDICT, &[]), Frame::new(DATA, 0, 3, prefix(501))]).await.unwrap();
-    let refused = wire.next_of(HEADERS, 3).await.expect("an answer");
+    until(SOON, "what has come is in flight", async || held().await == 1_500.0).await;
+    wire.send(&[Frame::call(11, 0, PREDICT, &[]), Frame::new(DATA, 0, 11, begun(501, 0))]).await.unwrap();
+    let refused = wire.next_of(HEADERS, 11).await.expect("an answer");
     assert_eq!(refused.flags & END_STREAM, END_STREAM, "nothing but a status");
     answers(&primary.connect().await).await;
     drop(wire);
     until(SOON, "it is given back", async || held().await == 0.0).await;
     let labels = [("reason", "bytes")];
     assert_eq!(primary.scrape().await.sum("understudy_refused_calls_total", &labels), 1.0);
+}
+
+/// A call whose message does not come is bounded by its connection and its deadline, and takes nobody's place.
+#[tokio::test]
+async fn half_open_calls_take_no_places() {
+    let primary = Primary::with(|settings| settings.max_in_flight = Some(2)).await;
+    let mut wire = Wire::open(primary.grpc()).await;
+    let opened: Vec<Frame> = (0..50).map(|n| Frame::call(2 * n + 1, 0, PREDICT, &[])).collect();
+    wire.send(&opened).await.unwrap();
+    wire.send(&[Frame::new(PING, 0, 0, [4; 8])]).await.unwrap();
+    assert!(wire.next_of(PING, 0).await.is_some(), "all were read");
+    answers(&primary.connect().await).await;
 }
 
 /// P10: probes have a port of their own.
