@@ -184,5 +184,4 @@ fn no_request_takes_more_than_sixteen_times_its_size() {
         tell(name, message.len(), stock, ours, code(outcome), bites);
     }
     assert_eq!(complaints, 0, "at most 16 times and 1 MiB, and stock prost more where it is said so:\n{table}");
-    println!("{table}");
 }

@@ -169,9 +169,9 @@ fn changed(mut request: ModelInferRequest, changes: Vec<Change>) -> ModelInferRe
             Change::Raw(..) => {}
             Change::Swap(one, other) => {
                 let (one, other) = (one.index(length), other.index(length));
-                let contents = request.inputs[one].contents.clone();
-                request.inputs[one].contents = request.inputs[other].contents.clone();
-                request.inputs[other].contents = contents;
+                let contents = request.inputs[one].contents.take();
+                let contents = std::mem::replace(&mut request.inputs[other].contents, contents);
+                request.inputs[one].contents = contents;
             }
             Change::Drop(at) => drop(request.inputs.remove(at.index(length))),
             Change::Twice(at) => request.inputs.push(request.inputs[at.index(length)].clone()),

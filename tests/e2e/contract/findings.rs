@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use understudy::{
     inference::{InferParameter, infer_parameter::ParameterChoice, model_infer_request::InferInputTensor},
-    v1::{Policy, PredictRequest, Value, value::Kind, warning},
+    v1::{Policy, PredictRequest, Value, Warning, value::Kind, warning},
 };
 
 const SOON: Duration = support::SOON;
@@ -124,7 +124,7 @@ async fn what_is_far_from_the_training_data_is_flagged_and_counted_but_not_chang
     }
     let moved = row(&[("capital_gain", Kind::Integer(1_000_000))]);
     let response = primary.prediction().predict(moved).await.unwrap().into_inner();
-    let kinds: Vec<_> = response.predictions[0].warnings.iter().map(|warning| warning.kind()).collect();
+    let kinds: Vec<_> = response.predictions[0].warnings.iter().map(Warning::kind).collect();
     assert_eq!(kinds, [warning::Kind::Clamped]);
     eventually(SOON, async || {
         let scrape = primary.scrape().await;
