@@ -5,7 +5,8 @@
 const MOST_POINTS = 720;
 const TABLE_ROWS = 12;
 const MATRIX_CLASSES = 20;
-const OWN = ["epoch", "verdict", "reasons", "pairs_needed", "eta_seconds", "exchanges", "rows", "agreement", "flips",
+const MOST_ENTRIES = 12;
+const OWN = ["epoch", "verdict", "reasons", "pairs_needed", "per_second", "seconds_needed", "exchanges", "rows", "agreement", "flips",
   "score_delta", "primary_latency", "candidate_latency", "intake", "slices", "generated_unix_nanos"];
 const SENTENCES = {
   promote: "Promote: the candidate may take over",
@@ -35,16 +36,16 @@ function showVerdict(report, points) {
   if (target.children.length !== reasons.length) target.replaceChildren(...reasons.map(() => make("li", {})));
   reasons.forEach((reason, i) => say(target.children[i], reason));
 
-  const rate = rowsASecond(points);
   const pairs = report.pairs_needed;
   // A pair is an exchange, however many rows it has.
-  const pairRate = rate * (agreement.observations / agreement.compared);
-  const eta = known(report.eta_seconds) ? report.eta_seconds : known(pairs) && pairRate > 0 ? pairs / pairRate : undefined;
+  const rows = rowsASecond(points);
+  const rate = known(report.per_second) ? report.per_second : rows * (agreement.observations / agreement.compared);
+  const eta = known(report.seconds_needed) ? report.seconds_needed : known(pairs) && rate > 0 ? pairs / rate : undefined;
   const undecided = verdict === "undecided";
   facts(element("outlook"), [
     undecided ? ["Pairs still needed", pairs === 0 ? "none; above is what else is missing" : known(pairs) ? count(pairs) : "the gate can't be reached so"] : null,
     undecided && known(pairs) && pairs > 0 ? ["Time at this rate", known(eta) ? `about ${duration(eta)}` : "no traffic"] : null,
-    ["Rate", rate === undefined ? UNKNOWN : `${rate < 10 ? rate.toFixed(1) : count(rate)} rows/s`],
+    ["Rate", known(rate) ? `${rate < 10 ? rate.toFixed(1) : count(rate)} pairs/s` : UNKNOWN],
     known(agreement.alpha) ? ["Chance of a wrong verdict", `at most ${percent(agreement.alpha)}`] : null,
   ]);
   element("evidence").replaceChildren(...(known(agreement.log_e_needed) ? [
@@ -191,6 +192,7 @@ const SHARES = new Set(["rate", "lower", "upper", "share", "gate", "one_sided_lo
 function cell(name, value) {
   if (name.endsWith("unix_nanos")) return day(value);
   if (SHARES.has(name)) return known(value) ? percent(value) : anything(value);
+  if (list(value).length > MOST_ENTRIES) return `${count(value.length)} entries`;
   if (value !== null && typeof value === "object") return Object.entries(value).map(([key, each]) => `${words(key)} ${cell(key, each)}`).join(", ") || UNKNOWN;
   return anything(value);
 }
