@@ -15,6 +15,7 @@ mod epochs;
 mod exports;
 mod failures;
 mod remote;
+mod slices;
 
 /// Rows that were compared, and those of them that agreed.
 fn agreement(report: &Report) -> (u64, u64) {
