@@ -99,7 +99,7 @@ pub struct Settings {
     /// A slice is named when its agreement is proven to be below the gate by more than this [default: 0]
     #[arg(long, env = "SHADOW_SLICE_MARGIN", value_name = "SHARE")]
     pub slice_margin: Option<f64>,
-    /// A promotion must also be proven for agreement that drifts, which takes about twice as many exchanges [default: false]
+    /// A promotion must also be proven for agreement that drifts, which takes more exchanges [default: false]
     #[arg(
         long,
         env = "SHADOW_DRIFT_ROBUST",

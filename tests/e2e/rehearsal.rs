@@ -16,6 +16,7 @@ mod exports;
 mod failures;
 mod page;
 mod remote;
+mod slices;
 
 /// Rows that were compared, and those of them that agreed.
 fn agreement(report: &Report) -> (u64, u64) {

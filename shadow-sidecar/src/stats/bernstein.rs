@@ -2,7 +2,8 @@
 //!
 //! The mixture of [`agreement`](super::agreement) takes one agreement for granted, at least for its two-sided bounds.
 //! Traffic changes. This sequence assumes nothing of how the expectations move: it encloses their running mean, at all
-//! times at once. The price is width: about twice as many exchanges for the same proof.
+//! times at once. The price is width where nearly all agree: complete agreement proves 99 % after 581 exchanges instead of
+//! 449 (the example `peeking` has more).
 //!
 //! With x the score, g the guess made before it was seen, V the sum of (x - g)^2 and u the boundary of a gamma-exponential
 //! mixture: |mean of x - mean of E[x | past]| <= u(max(V, 1)) / n, uniformly in n. Howard, Ramdas, McAuliffe and Sekhon,
