@@ -249,51 +249,61 @@ impl Avx512 {
     /// For eight numbers their entries of a table of 16, 32 or 64: no memory is read but the table, which stays in
     /// registers. Numbers are below `N`.
     #[inline(always)]
-    #[expect(clippy::unused_self, reason = "it is the proof that the processor has the instructions")]
     fn look_up<const N: usize>(self, table: &[f64; N], numbers: __m512i) -> __m512d {
-        let eights = table.as_chunks::<8>().0;
-        // SAFETY: `self` proves AVX-512; the loads are of eight doubles that are borrowed.
-        unsafe {
-            // An entry of the 16 from `eight` on, by the four low bits.
-            let of_16 = |eight: usize| {
-                let low = _mm512_loadu_pd(eights[eight].as_ptr());
-                _mm512_permutex2var_pd(low, numbers, _mm512_loadu_pd(eights[eight + 1].as_ptr()))
-            };
-            let of_32 = |eight: usize| {
-                let upper = _mm512_test_epi64_mask(numbers, _mm512_set1_epi64(16));
-                _mm512_mask_blend_pd(upper, of_16(eight), of_16(eight + 2))
-            };
-            match N {
-                16 => of_16(0),
-                32 => of_32(0),
-                _ => {
-                    let upper = _mm512_test_epi64_mask(numbers, _mm512_set1_epi64(32));
-                    _mm512_mask_blend_pd(upper, of_32(0), of_32(4))
-                }
+        // No closures: they may be compiled as functions of their own, without the tier's instructions.
+        let (sixteens, _) = table.as_chunks::<16>();
+        match sixteens {
+            [only] => self.of_16(only, numbers),
+            [a, b] => self.of_32(a, b, numbers),
+            [a, b, c, d, ..] => {
+                let (low, high) = (self.of_32(a, b, numbers), self.of_32(c, d, numbers));
+                // SAFETY: `self` proves AVX-512.
+                unsafe { _mm512_mask_blend_pd(_mm512_test_epi64_mask(numbers, _mm512_set1_epi64(32)), low, high) }
             }
+            _ => self.of_16(&[0.0; 16], numbers),
         }
+    }
+
+    /// By the four low bits of each number.
+    #[inline(always)]
+    fn of_16(self, table: &[f64; 16], numbers: __m512i) -> __m512d {
+        // SAFETY: `self` proves AVX-512; the loads are of the 16 doubles that are borrowed.
+        unsafe {
+            let (low, high) = (_mm512_loadu_pd(table.as_ptr()), _mm512_loadu_pd(table[8..].as_ptr()));
+            _mm512_permutex2var_pd(low, numbers, high)
+        }
+    }
+
+    /// By the five low bits of each number.
+    #[inline(always)]
+    fn of_32(self, a: &[f64; 16], b: &[f64; 16], numbers: __m512i) -> __m512d {
+        let (low, high) = (self.of_16(a, numbers), self.of_16(b, numbers));
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_mask_blend_pd(_mm512_test_epi64_mask(numbers, _mm512_set1_epi64(16)), low, high) }
     }
 
     /// For sixteen numbers their entries of a table of 16, 32 or 64 floats. Numbers are below `N`.
     #[inline(always)]
-    #[expect(clippy::unused_self, reason = "it is the proof that the processor has the instructions")]
     fn look_up_single<const N: usize>(self, table: &[f32; N], numbers: __m512i) -> __m512 {
-        let sixteens = table.as_chunks::<16>().0;
-        // SAFETY: `self` proves AVX-512; the loads are of sixteen floats that are borrowed.
+        let (sixteens, _) = table.as_chunks::<16>();
+        // SAFETY: `self` proves AVX-512; the load is of the 16 floats that are borrowed.
         unsafe {
-            // An entry of the 32 from `sixteen` on, by the five low bits.
-            let of_32 = |sixteen: usize| {
-                let low = _mm512_loadu_ps(sixteens[sixteen].as_ptr());
-                _mm512_permutex2var_ps(low, numbers, _mm512_loadu_ps(sixteens[sixteen + 1].as_ptr()))
-            };
-            match N {
-                16 => _mm512_permutexvar_ps(numbers, _mm512_loadu_ps(sixteens[0].as_ptr())),
-                32 => of_32(0),
-                _ => {
-                    let upper = _mm512_test_epi32_mask(numbers, _mm512_set1_epi32(32));
-                    _mm512_mask_blend_ps(upper, of_32(0), of_32(2))
+            match sixteens {
+                [a, b] => self.of_32_single(a, b, numbers),
+                [a, b, c, d, ..] => {
+                    let (low, high) = (self.of_32_single(a, b, numbers), self.of_32_single(c, d, numbers));
+                    _mm512_mask_blend_ps(_mm512_test_epi32_mask(numbers, _mm512_set1_epi32(32)), low, high)
                 }
+                [only, ..] => _mm512_permutexvar_ps(numbers, _mm512_loadu_ps(only.as_ptr())),
+                [] => _mm512_setzero_ps(),
             }
         }
+    }
+
+    /// By the five low bits of each number.
+    #[inline(always)]
+    fn of_32_single(self, a: &[f32; 16], b: &[f32; 16], numbers: __m512i) -> __m512 {
+        // SAFETY: `self` proves AVX-512; the loads are of the 32 floats that are borrowed.
+        unsafe { _mm512_permutex2var_ps(_mm512_loadu_ps(a.as_ptr()), numbers, _mm512_loadu_ps(b.as_ptr())) }
     }
 }
