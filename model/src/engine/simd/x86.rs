@@ -7,6 +7,11 @@ use std::arch::x86_64::*;
 
 use super::{GROUP, Simd, Work};
 
+mod leaves;
+mod narrow;
+
+pub(crate) use narrow::Narrow;
+
 /// Proof that the processor has AVX2, FMA, BMI1, BMI2, LZCNT and POPCNT (x86-64-v3).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx2(());
@@ -89,6 +94,12 @@ impl Simd for Avx2 {
     fn or(self, a: __m256i, b: __m256i) -> __m256i {
         // SAFETY: `self` proves AVX2.
         unsafe { _mm256_or_si256(a, b) }
+    }
+
+    #[inline(always)]
+    fn xor(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_xor_si256(a, b) }
     }
 
     #[inline(always)]
@@ -177,61 +188,32 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn xor(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_xor_si512(a, b) }
+    }
+
+    #[inline(always)]
     fn transpose(self, planes: &[[u64; 8]], numbers: &mut [u8]) {
-        for (word, numbers) in numbers.as_chunks_mut::<64>().0.iter_mut().enumerate() {
-            // SAFETY: `self` proves AVX-512 BW; the store is to the 64 bytes that are borrowed.
-            unsafe {
-                let mut sum = _mm512_setzero_si512();
-                for (index, plane) in planes.iter().enumerate() {
-                    sum = _mm512_mask_add_epi8(sum, plane[word], sum, _mm512_set1_epi8((1_u8 << index) as i8));
-                }
-                _mm512_storeu_si512(numbers.as_mut_ptr().cast(), sum);
-            }
-        }
+        transpose(self, planes, numbers);
     }
 
     #[inline(always)]
     fn add<const N: usize>(self, leaves: &[[f64; N]; GROUP], numbers: &[u8], sums: &mut [f64]) {
-        const ROWS: usize = 64 * Avx512::WORDS;
-        if N > 64 {
-            super::add(leaves, numbers, ROWS, 0, sums);
-            return;
+        if N > leaves::MAX_LEAVES {
+            super::add(leaves, numbers, 64 * Self::WORDS, sums);
+        } else {
+            leaves::add(self, leaves, numbers, sums);
         }
-        let (eights, rest) = sums.as_chunks_mut::<8>();
-        for (leaves, numbers) in leaves.iter().zip(numbers.chunks_exact(ROWS)) {
-            for (sums, numbers) in eights.iter_mut().zip(numbers.as_chunks::<8>().0) {
-                // SAFETY: `self` proves AVX-512; the load and the store are of the eight doubles that are borrowed.
-                unsafe {
-                    let numbers = _mm512_cvtepu8_epi64(_mm_cvtsi64_si128(i64::from_le_bytes(*numbers)));
-                    let sum = _mm512_add_pd(_mm512_loadu_pd(sums.as_ptr()), self.look_up(leaves, numbers));
-                    _mm512_storeu_pd(sums.as_mut_ptr(), sum);
-                }
-            }
-        }
-        let first = 8 * eights.len();
-        super::add(leaves, numbers, ROWS, first, rest);
     }
 
     #[inline(always)]
     fn add_single<const N: usize>(self, leaves: &[[f32; N]; GROUP], numbers: &[u8], sums: &mut [f32]) {
-        const ROWS: usize = 64 * Avx512::WORDS;
-        if N > 64 {
-            super::add(leaves, numbers, ROWS, 0, sums);
-            return;
+        if N > leaves::MAX_LEAVES {
+            super::add(leaves, numbers, 64 * Self::WORDS, sums);
+        } else {
+            leaves::add_single(self, leaves, numbers, sums);
         }
-        let (sixteens, rest) = sums.as_chunks_mut::<16>();
-        for (leaves, numbers) in leaves.iter().zip(numbers.chunks_exact(ROWS)) {
-            for (sums, numbers) in sixteens.iter_mut().zip(numbers.as_chunks::<16>().0) {
-                // SAFETY: `self` proves AVX-512; the loads and the store are of the 16 bytes and floats that are borrowed.
-                unsafe {
-                    let numbers = _mm512_cvtepu8_epi32(_mm_loadu_si128(numbers.as_ptr().cast()));
-                    let sum = _mm512_add_ps(_mm512_loadu_ps(sums.as_ptr()), self.look_up_single(leaves, numbers));
-                    _mm512_storeu_ps(sums.as_mut_ptr(), sum);
-                }
-            }
-        }
-        let first = 16 * sixteens.len();
-        super::add(leaves, numbers, ROWS, first, rest);
     }
 
     #[inline(always)]
@@ -246,64 +228,29 @@ impl Simd for Avx512 {
 }
 
 impl Avx512 {
-    /// For eight numbers their entries of a table of 16, 32 or 64: no memory is read but the table, which stays in
-    /// registers. Numbers are below `N`.
+    /// What it proves besides.
     #[inline(always)]
-    fn look_up<const N: usize>(self, table: &[f64; N], numbers: __m512i) -> __m512d {
-        // No closures: they may be compiled as functions of their own, without the tier's instructions.
-        let (sixteens, _) = table.as_chunks::<16>();
-        match sixteens {
-            [only] => self.of_16(only, numbers),
-            [a, b] => self.of_32(a, b, numbers),
-            [a, b, c, d, ..] => {
-                let (low, high) = (self.of_32(a, b, numbers), self.of_32(c, d, numbers));
-                // SAFETY: `self` proves AVX-512.
-                unsafe { _mm512_mask_blend_pd(_mm512_test_epi64_mask(numbers, _mm512_set1_epi64(32)), low, high) }
-            }
-            _ => self.of_16(&[0.0; 16], numbers),
-        }
+    fn avx2(self) -> Avx2 {
+        Avx2(())
     }
 
-    /// By the four low bits of each number.
-    #[inline(always)]
-    fn of_16(self, table: &[f64; 16], numbers: __m512i) -> __m512d {
-        // SAFETY: `self` proves AVX-512; the loads are of the 16 doubles that are borrowed.
+    /// The same on registers of 256 bits.
+    pub(super) fn narrow(self) -> Narrow {
+        Narrow(self)
+    }
+}
+
+/// [`Simd::transpose`] for 256 or 512 rows.
+#[inline(always)]
+fn transpose<const WORDS: usize>(_: Avx512, planes: &[[u64; WORDS]], numbers: &mut [u8]) {
+    for (word, numbers) in numbers.as_chunks_mut::<64>().0.iter_mut().enumerate().take(WORDS) {
+        // SAFETY: the value proves AVX-512 BW; the store is to the 64 bytes that are borrowed.
         unsafe {
-            let (low, high) = (_mm512_loadu_pd(table.as_ptr()), _mm512_loadu_pd(table[8..].as_ptr()));
-            _mm512_permutex2var_pd(low, numbers, high)
-        }
-    }
-
-    /// By the five low bits of each number.
-    #[inline(always)]
-    fn of_32(self, a: &[f64; 16], b: &[f64; 16], numbers: __m512i) -> __m512d {
-        let (low, high) = (self.of_16(a, numbers), self.of_16(b, numbers));
-        // SAFETY: `self` proves AVX-512.
-        unsafe { _mm512_mask_blend_pd(_mm512_test_epi64_mask(numbers, _mm512_set1_epi64(16)), low, high) }
-    }
-
-    /// For sixteen numbers their entries of a table of 16, 32 or 64 floats. Numbers are below `N`.
-    #[inline(always)]
-    fn look_up_single<const N: usize>(self, table: &[f32; N], numbers: __m512i) -> __m512 {
-        let (sixteens, _) = table.as_chunks::<16>();
-        // SAFETY: `self` proves AVX-512; the load is of the 16 floats that are borrowed.
-        unsafe {
-            match sixteens {
-                [a, b] => self.of_32_single(a, b, numbers),
-                [a, b, c, d, ..] => {
-                    let (low, high) = (self.of_32_single(a, b, numbers), self.of_32_single(c, d, numbers));
-                    _mm512_mask_blend_ps(_mm512_test_epi32_mask(numbers, _mm512_set1_epi32(32)), low, high)
-                }
-                [only, ..] => _mm512_permutexvar_ps(numbers, _mm512_loadu_ps(only.as_ptr())),
-                [] => _mm512_setzero_ps(),
+            let mut sum = _mm512_setzero_si512();
+            for (index, plane) in planes.iter().enumerate() {
+                sum = _mm512_mask_add_epi8(sum, plane[word], sum, _mm512_set1_epi8((1_u8 << index) as i8));
             }
+            _mm512_storeu_si512(numbers.as_mut_ptr().cast(), sum);
         }
-    }
-
-    /// By the five low bits of each number.
-    #[inline(always)]
-    fn of_32_single(self, a: &[f32; 16], b: &[f32; 16], numbers: __m512i) -> __m512 {
-        // SAFETY: `self` proves AVX-512; the loads are of the 32 floats that are borrowed.
-        unsafe { _mm512_permutex2var_ps(_mm512_loadu_ps(a.as_ptr()), numbers, _mm512_loadu_ps(b.as_ptr())) }
     }
 }
