@@ -244,6 +244,15 @@ fn transpose8(mut x: u64) -> u64 {
     x
 }
 
+/// Brings an entry to the nearest cache, if that is worth it; nothing if there is no such entry.
+#[inline(always)]
+pub(super) fn prefetch<T>(memory: &[T], index: usize) {
+    #[cfg(target_arch = "x86_64")]
+    x86::prefetch(memory.as_ptr().wrapping_add(index).cast());
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (memory, index);
+}
+
 pub(super) mod bytes;
 #[cfg(target_arch = "x86_64")]
 mod x86;

@@ -240,6 +240,13 @@ impl Avx512 {
     }
 }
 
+/// Brings a cache line to the nearest cache; nothing if the address is none.
+#[inline(always)]
+pub(super) fn prefetch(address: *const i8) {
+    // SAFETY: every x86-64 processor has the instruction; it neither reads nor faults, whatever the address.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(address) }
+}
+
 /// [`Simd::transpose`] for 256 or 512 rows.
 #[inline(always)]
 fn transpose<const WORDS: usize>(_: Avx512, planes: &[[u64; WORDS]], numbers: &mut [u8]) {
