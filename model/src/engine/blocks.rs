@@ -6,8 +6,9 @@
 //!    condition of the model is answered once for a block, however many nodes ask it.
 //! 2. Each tree from its root down: of the rows that reach a node, those go left for which the condition does not hold.
 //!    Two instructions for a node and 256 or 512 rows.
-//! 3. The leaves' numbers as bit planes: plane `i` is the union of what reaches the leaves whose number has bit `i`, where
-//!    a subtree that agrees on the bit is one operand. Planes are transposed to a byte for each row and tree.
+//! 3. The leaves' numbers as bit planes: plane `i` has the rows that reach leaves whose number has bit `i`. It is the
+//!    symmetric difference of what reaches some nodes and leaves, as few as there can be ([`planes`]). Planes are
+//!    transposed to a byte for each row and tree.
 //! 4. Each row adds the values of its leaves in the order of the trees.
 //!
 //! The idea of evaluating trees by bits of a block of rows is that of bit-sliced QuickScorer variants (Lucchese et al.,
@@ -19,15 +20,20 @@ use std::sync::Arc;
 
 use super::Engine;
 use super::codes::Slot;
-use super::forest::{Child, Forest, Test, Tree};
+use super::forest::{Forest, Test, Tree};
 use super::simd::{GROUP, Simd, Tier, Work};
 use super::values::{Number, Values};
 use crate::batch::Rows;
+use planes::{PLANES, Plan};
+
+mod planes;
 
 /// Leaves of a tree, at most: their numbers are bytes.
 const MAX_LEAVES: usize = 256;
-/// Places of a reach list: inner nodes and leaves.
+/// Places of a reach list: inner nodes and leaves, one less than twice the leaves, and [`NOBODY`].
 const REACH: usize = 2 * MAX_LEAVES;
+/// The place that no row reaches.
+const NOBODY: usize = REACH - 1;
 /// Rows of the widest block.
 const MAX_ROWS: usize = 512;
 /// Bytes that the conditions of a block may take, in words of the widest block.
@@ -44,11 +50,11 @@ pub(crate) struct Blocks {
     slots: Vec<Questions>,
     /// Codes of each slot, at most.
     codes: usize,
-    trees: Vec<Plan>,
-    /// Padded to whole groups.
+    groups: Vec<Group>,
     nodes: Vec<Node>,
-    unions: Vec<u16>,
-    /// `[trees, stride]`, trees padded to whole groups.
+    /// Places of the reach list, plane by plane, tree by tree.
+    operands: Vec<u16>,
+    /// `[trees, stride]` by the numbers of the leaves, trees padded to whole groups.
     leaves: Values,
     /// A power of two.
     stride: usize,
@@ -72,13 +78,18 @@ enum Answer {
     But { codes: Box<[u16]> },
 }
 
-/// A tree, as ranges of `nodes` and `unions`.
-#[derive(Debug, Clone, Default)]
-struct Plan {
-    nodes: Range<usize>,
-    /// Ends of each plane's unions; the first begins at the end of the tree before.
-    planes: Vec<u32>,
-    first: u32,
+/// Some trees.
+#[derive(Debug)]
+struct Group {
+    /// For each tree where its nodes are.
+    nodes: [Range<usize>; GROUP],
+    /// Where the operands of the first tree begin.
+    operands: usize,
+    /// Operands of each plane, the same for all trees of the group: a loop whose length changes from tree to tree costs
+    /// more than operands that nobody reaches.
+    counts: [usize; PLANES],
+    /// Planes that have operands.
+    planes: usize,
 }
 
 /// A node: those who reach it are divided between two places of the reach list.
@@ -119,9 +130,9 @@ impl Blocks {
             tier,
             slots: forest.codes.slots().iter().map(|_| Questions::default()).collect(),
             codes: forest.codes.slots().iter().map(|slot| slot.size).max().unwrap_or(0),
-            trees: Vec::with_capacity(padded),
+            groups: Vec::with_capacity(padded / GROUP),
             nodes: Vec::new(),
-            unions: Vec::new(),
+            operands: Vec::new(),
             leaves: Values::Double(Vec::new()),
             stride,
         };
@@ -142,68 +153,58 @@ impl Blocks {
         }
         // The pads' one leaf is -0.0: adding it changes nothing, not even a negative zero.
         let mut leaves = vec![-0.0; padded * stride];
-        for (leaves, tree) in leaves.chunks_exact_mut(stride).zip(&forest.trees) {
-            leaves[..tree.leaves.len()].copy_from_slice(&tree.leaves);
+        for (trees, leaves) in forest.trees.chunks(GROUP).zip(leaves.chunks_exact_mut(GROUP * stride)) {
+            blocks.group(trees, leaves, stride);
         }
         blocks.leaves = Values::new(leaves, forest.sum);
-        for tree in &forest.trees {
-            blocks.plan(tree);
-        }
-        let end = blocks.nodes.len();
-        blocks.trees.resize(padded, Plan { nodes: end..end, ..Plan::default() });
         blocks.nodes.shrink_to_fit();
-        blocks.unions.shrink_to_fit();
+        blocks.operands.shrink_to_fit();
         Some(blocks)
     }
 
-    /// Adds a tree. The reach list is: the inner nodes in this order, then the leaves.
-    fn plan(&mut self, tree: &Tree) {
-        let (nodes, first) = (self.nodes.len(), self.unions.len() as u32);
-        // Level by level: a node is written long before it is read.
-        let mut order = Vec::with_capacity(tree.nodes.len());
-        if !tree.nodes.is_empty() {
-            order.push(0_u32);
-        }
-        let mut next = 0;
-        while let Some(&index) = order.get(next) {
-            let node = &tree.nodes[index as usize];
-            let mut place = |child: Child| match child {
-                Child::Leaf(leaf) => (tree.nodes.len() + leaf as usize) as u16,
-                Child::Node(node) => {
-                    order.push(node);
-                    (order.len() - 1) as u16
-                }
-            };
-            let (left, right) = (place(node.left), place(node.right));
-            self.nodes.push(Node { condition: node.condition, left, right });
-            next += 1;
-        }
-        let mut planes = Vec::new();
-        let bits = usize::BITS - (tree.leaves.len() - 1).leading_zeros();
-        for bit in 0..bits {
-            // What reaches a node or leaf, where all leaves below have the bit set and not all below its parent.
-            let whole = |first: u32, end: u32| first >> bit == (end - 1) >> bit && first >> bit & 1 == 1;
-            for (place, index) in order.iter().enumerate() {
-                let node = &tree.nodes[*index as usize];
-                if whole(node.first, node.end) {
-                    continue;
-                }
-                let built = &self.nodes[nodes + place];
-                if whole(node.first, node.middle) {
-                    self.unions.push(built.left);
-                }
-                if whole(node.middle, node.end) {
-                    self.unions.push(built.right);
-                }
+    /// Adds a group of trees, and writes the values of its leaves, `[GROUP, stride]`.
+    fn group(&mut self, trees: &[Tree], leaves: &mut [f64], stride: usize) {
+        let mut group = Group {
+            nodes: std::array::from_fn(|_| 0..0),
+            operands: self.operands.len(),
+            counts: [0; PLANES],
+            planes: 0,
+        };
+        let mut plans = Vec::with_capacity(GROUP);
+        for ((tree, nodes), leaves) in trees.iter().zip(&mut group.nodes).zip(leaves.chunks_exact_mut(stride)) {
+            let plan = Plan::new(tree);
+            for (leaf, number) in tree.leaves.iter().zip(&plan.numbers) {
+                leaves[usize::from(*number)] = *leaf;
             }
-            planes.push(self.unions.len() as u32);
+            for (count, operands) in group.counts.iter_mut().zip(&plan.planes) {
+                *count = operands.len().max(*count);
+            }
+            let first = self.nodes.len();
+            let built = plan.order.iter().zip(&plan.places).map(|(index, [left, right])| {
+                let condition = tree.nodes[*index as usize].condition;
+                Node { condition, left: *left, right: *right }
+            });
+            self.nodes.extend(built);
+            *nodes = first..self.nodes.len();
+            plans.push(plan);
         }
-        self.trees.push(Plan { nodes: nodes..self.nodes.len(), planes, first });
+        group.planes = group.counts.iter().rposition(|count| *count > 0).map_or(0, |last| last + 1);
+        // A pad has operands, too: none that a row reaches.
+        plans.resize_with(GROUP, Plan::default);
+        for plan in &plans {
+            for (operands, count) in plan.planes.iter().zip(group.counts) {
+                self.operands.extend(operands);
+                self.operands.extend(std::iter::repeat_n(NOBODY as u16, count - operands.len()));
+            }
+        }
+        self.groups.push(group);
     }
 
-    /// What a block costs however few its rows are, and what each row costs in addition: about, in cycles of a core.
+    /// What a block of few rows costs however few they are, and what each row costs in addition: about, in cycles of a core.
     pub(crate) fn cost(&self) -> (f64, f64) {
-        let mut block = self.nodes.len() * 6 + self.unions.len() * 2 + self.trees.len() * 16 * self.tier.width();
+        let tier = self.tier.narrow();
+        let trees = self.groups.len() * GROUP;
+        let mut block = self.nodes.len() * 6 + self.operands.len() * 2 + trees * 16 * tier.width();
         for (slot, questions) in self.forest.codes.slots().iter().zip(&self.slots) {
             block += slot.size * 3;
             for answer in &questions.answers {
@@ -213,7 +214,7 @@ impl Blocks {
                 };
             }
         }
-        (block as f64, (self.slots.len() * 12 + self.trees.len() * 2) as f64)
+        (block as f64, (self.slots.len() * 12) as f64 + trees as f64 * tier.leaf())
     }
 
     /// Rows of a block.
@@ -223,13 +224,11 @@ impl Blocks {
 
     /// Bytes on the heap, without the forest.
     pub(crate) fn bytes(&self) -> usize {
-        let planes = self.trees.iter().map(|tree| tree.planes.capacity() * 4).sum::<usize>();
         let answers = self.slots.iter().map(|slot| slot.answers.capacity() * size_of::<Answer>()).sum::<usize>();
         self.nodes.len() * size_of::<Node>()
-            + self.unions.len() * 2
+            + self.operands.len() * 2
             + self.leaves.bytes()
-            + self.trees.len() * size_of::<Plan>()
-            + planes
+            + self.groups.len() * size_of::<Group>()
             + answers
     }
 }
@@ -257,7 +256,9 @@ impl Engine for Blocks {
         let out = self.forest.begin(rows.len(), out);
         SCRATCH.with_borrow_mut(|scratch| {
             for (rows, out) in rows.blocks(self.rows()).zip(out.chunks_mut(self.rows() * outputs)) {
-                self.tier.run(Block { blocks: self, rows, out, scratch });
+                let narrow = self.tier.narrow();
+                let tier = if rows.len() <= 64 * narrow.width() { narrow } else { self.tier };
+                tier.run(Block { blocks: self, rows, out, scratch });
             }
         });
     }
@@ -280,7 +281,6 @@ impl Work for Block<'_> {
     fn run<S: Simd>(self, simd: S) {
         let Self { blocks, rows, out, scratch } = self;
         let forest = &*blocks.forest;
-        scratch.codes.resize(MAX_ROWS, 0);
         scratch.numbers.resize(GROUP * MAX_ROWS, 0);
         let by_code = aligned(&mut scratch.by_code, blocks.codes * S::WORDS);
         let conditions = simd.words_mut(aligned(&mut scratch.conditions, forest.conditions.len() * S::WORDS));
@@ -288,13 +288,14 @@ impl Work for Block<'_> {
         // There are so many words, so that there is a chunk.
         let Some(reach) = reach else { return };
 
-        let codes = &mut scratch.codes[..rows.len()];
-        for (index, column) in forest.codes.columns() {
-            forest.codes.column(column, rows, codes);
+        let stride = 64 * S::WORDS;
+        scratch.codes.resize((blocks.slots.len() * stride).max(scratch.codes.len()), 0);
+        forest.codes.block(rows, stride, &mut scratch.codes);
+        for (index, codes) in scratch.codes.chunks_exact(stride).enumerate().take(blocks.slots.len()) {
             let (slot, questions) = (&forest.codes.slots()[index], &blocks.slots[index]);
             let by_code = &mut by_code[..slot.size * S::WORDS];
             by_code.fill(0);
-            for (row, code) in codes.iter().enumerate() {
+            for (row, code) in codes[..rows.len()].iter().enumerate() {
                 by_code[usize::from(*code) * S::WORDS + row / 64] |= 1 << (row % 64);
             }
             let to = &mut conditions[questions.first..questions.first + questions.answers.len()];
@@ -328,12 +329,14 @@ fn trees<S: Simd, T: Number>(
     sums: &mut [T],
 ) {
     let outputs = blocks.forest.outputs;
-    let groups = blocks.trees.chunks_exact(GROUP).zip(leaves.chunks_exact(GROUP * blocks.stride));
-    for (group, (plans, leaves)) in groups.enumerate() {
-        for (plan, numbers) in plans.iter().zip(numbers.chunks_exact_mut(64 * S::WORDS)) {
-            tree(simd, blocks, plan, conditions, reach, numbers);
+    simd.store(simd.splat(false), &mut reach[NOBODY]);
+    for (index, (group, leaves)) in blocks.groups.iter().zip(leaves.chunks_exact(GROUP * blocks.stride)).enumerate() {
+        let mut operands = &blocks.operands[group.operands..];
+        for (nodes, numbers) in group.nodes.iter().zip(numbers.chunks_exact_mut(64 * S::WORDS)) {
+            pass(simd, &blocks.nodes[nodes.clone()], conditions, reach);
+            operands = number(simd, group, operands, reach, numbers);
         }
-        let first = group * GROUP % outputs;
+        let first = index * GROUP % outputs;
         match blocks.stride {
             16 => sum::<S, T, 16>(simd, leaves, numbers, sums, outputs, first),
             32 => sum::<S, T, 32>(simd, leaves, numbers, sums, outputs, first),
@@ -383,35 +386,41 @@ fn union<S: Simd>(simd: S, places: &[u16], rows: &[S::Words]) -> S::Mask {
     sum
 }
 
-/// The numbers of the leaves that the rows reach in a tree.
+/// Which rows reach each place of a tree.
 #[inline(always)]
-fn tree<S: Simd>(
-    simd: S,
-    blocks: &Blocks,
-    plan: &Plan,
-    conditions: &[S::Words],
-    reach: &mut [S::Words; REACH],
-    numbers: &mut [u8],
-) {
+fn pass<S: Simd>(simd: S, nodes: &[Node], conditions: &[S::Words], reach: &mut [S::Words; REACH]) {
     simd.store(simd.splat(true), &mut reach[0]);
-    for (place, node) in blocks.nodes[plan.nodes.clone()].iter().enumerate() {
+    for (place, node) in nodes.iter().enumerate() {
         // `% REACH` changes nothing and saves the checks.
         let here = simd.load(&reach[place % REACH]);
         let left = simd.load(&conditions[node.condition as usize]);
         simd.store(simd.and(here, left), &mut reach[usize::from(node.left) % REACH]);
         simd.store(simd.and_not(here, left), &mut reach[usize::from(node.right) % REACH]);
     }
-    let mut planes = [reach[0]; 8];
-    let mut start = plan.first;
-    for (plane, end) in planes.iter_mut().zip(&plan.planes) {
+}
+
+/// The numbers of the leaves that the rows reach in a tree; gives the operands of the trees after it.
+#[inline(always)]
+fn number<'a, S: Simd>(
+    simd: S,
+    group: &Group,
+    mut operands: &'a [u16],
+    reach: &[S::Words; REACH],
+    numbers: &mut [u8],
+) -> &'a [u16] {
+    let mut planes = [reach[NOBODY]; PLANES];
+    let planes = &mut planes[..group.planes];
+    for (plane, count) in planes.iter_mut().zip(group.counts) {
         let mut rows = simd.splat(false);
-        for place in &blocks.unions[start as usize..*end as usize] {
-            rows = simd.or(rows, simd.load(&reach[usize::from(*place) % REACH]));
+        let (of_plane, rest) = operands.split_at(count);
+        for place in of_plane {
+            rows = simd.xor(rows, simd.load(&reach[usize::from(*place) % REACH]));
         }
         simd.store(rows, plane);
-        start = *end;
+        operands = rest;
     }
-    simd.transpose(&planes[..plan.planes.len()], numbers);
+    simd.transpose(planes, numbers);
+    operands
 }
 
 /// Adds the leaves of a group's trees, `[GROUP, N]`, to the sums of each row, from output `first` on and around.

@@ -18,6 +18,8 @@ const SPREAD: usize = 2;
 const MAX_SPREAD: usize = 8;
 /// Compares inside of a bucket that are not worth a larger index.
 const FEW: usize = 3;
+/// Rows whose values are in the cache while one column after another is read.
+const TILE: usize = 32;
 /// 2^52: added to a number from 0 up, it leaves the number, rounded, in the low bits of the sum.
 const TO_BITS: f64 = 4_503_599_627_370_496.0;
 
@@ -68,17 +70,33 @@ impl Codes {
         }
     }
 
-    /// A column's codes of some rows, `[rows]`.
+    /// The codes of some rows, slot by slot, `[slots, stride]`: there are at most `stride` rows.
     #[inline(always)]
-    pub(crate) fn column(&self, column: Column<'_>, rows: Rows<'_>, codes: &mut [u16]) {
-        if self.single { column.codes::<true>(rows, codes) } else { column.codes::<false>(rows, codes) }
+    pub(crate) fn block(&self, rows: Rows<'_>, stride: usize, codes: &mut [u16]) {
+        if self.single {
+            self.block_of::<true>(rows, stride, codes);
+        } else {
+            self.block_of::<false>(rows, stride, codes);
+        }
     }
 
-    /// The columns with their slots, one after another.
     #[inline(always)]
-    pub(crate) fn columns(&self) -> impl Iterator<Item = (usize, Column<'_>)> {
-        let numeric = self.numeric.iter().map(|column| (column.slot, Column::Numeric(column)));
-        numeric.chain(self.categories.iter().map(|column| (column.slot, Column::Categories(column))))
+    fn block_of<const SINGLE: bool>(&self, rows: Rows<'_>, stride: usize, codes: &mut [u16]) {
+        let mut values = [0.0; TILE];
+        for (tile, rows) in rows.blocks(TILE).enumerate() {
+            let place = |slot: usize| slot * stride + tile * TILE..slot * stride + tile * TILE + rows.len();
+            for column in &self.numeric {
+                for (value, row) in values.iter_mut().zip(rows.iter()) {
+                    *value = rounded::<SINGLE>(row[column.position]);
+                }
+                column.tile(&values, &mut codes[place(column.slot)]);
+            }
+            for column in &self.categories {
+                for (code, row) in codes[place(column.slot)].iter_mut().zip(rows.iter()) {
+                    *code = column.code(rounded::<SINGLE>(row[column.position]));
+                }
+            }
+        }
     }
 }
 
@@ -86,31 +104,6 @@ impl Codes {
 #[inline(always)]
 fn rounded<const SINGLE: bool>(x: f64) -> f64 {
     if SINGLE { f64::from(x as f32) } else { x }
-}
-
-/// A used column.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Column<'a> {
-    Numeric(&'a Numeric),
-    Categories(&'a Categories),
-}
-
-impl Column<'_> {
-    #[inline(always)]
-    fn codes<const SINGLE: bool>(self, rows: Rows<'_>, codes: &mut [u16]) {
-        match self {
-            Self::Numeric(column) => {
-                for (code, row) in codes.iter_mut().zip(rows.iter()) {
-                    *code = column.code(rounded::<SINGLE>(row[column.position]));
-                }
-            }
-            Self::Categories(column) => {
-                for (code, row) in codes.iter_mut().zip(rows.iter()) {
-                    *code = column.code(rounded::<SINGLE>(row[column.position]));
-                }
-            }
-        }
-    }
 }
 
 /// A column of numbers.
@@ -244,6 +237,47 @@ impl Numeric {
         let code = if x.abs() <= self.tiny { self.zero_code } else { rank };
         if x.is_nan() { self.nan_code } else { code }
     }
+
+    /// The codes of the first values of a tile: step by step, so that a processor takes several values at once where it
+    /// can. As [`code`](Self::code).
+    #[inline(always)]
+    fn tile(&self, values: &[f64; TILE], codes: &mut [u16]) {
+        let mut buckets = [0; TILE];
+        for (bucket, x) in buckets.iter_mut().zip(values) {
+            *bucket = self.bucket(*x) as u32;
+        }
+        let mut ranks = [0; TILE];
+        match self.window {
+            0 => self.ranks::<0>(values, &buckets, &mut ranks),
+            1 => self.ranks::<1>(values, &buckets, &mut ranks),
+            2 => self.ranks::<2>(values, &buckets, &mut ranks),
+            3 => self.ranks::<3>(values, &buckets, &mut ranks),
+            _ => {
+                for (rank, x) in ranks.iter_mut().zip(values) {
+                    *rank = self.rank(*x) as u16;
+                }
+            }
+        }
+        for (code, x) in ranks.iter_mut().zip(values) {
+            *code = if x.abs() <= self.tiny { self.zero_code } else { *code };
+            *code = if x.is_nan() { self.nan_code } else { *code };
+        }
+        codes.copy_from_slice(&ranks[..codes.len()]);
+    }
+
+    /// The ranks of values whose buckets are known, of at most `WINDOW` thresholds each.
+    #[inline(always)]
+    fn ranks<const WINDOW: usize>(&self, values: &[f64; TILE], buckets: &[u32; TILE], ranks: &mut [u16; TILE]) {
+        for ((rank, x), bucket) in ranks.iter_mut().zip(values).zip(buckets) {
+            let start = self.starts[*bucket as usize];
+            let Some(window) = self.thresholds[usize::from(start)..].first_chunk::<WINDOW>() else { continue };
+            let mut above = 0;
+            for threshold in window {
+                above += u16::from(*x > *threshold);
+            }
+            *rank = start + above;
+        }
+    }
 }
 
 /// A column of categories.
@@ -283,6 +317,9 @@ mod tests {
         let column = Numeric::new(0, 0, -1.0, thresholds.clone(), 0, 60_000);
         let expected = if x.is_nan() { 60_000 } else { expected as u16 };
         assert_eq!(column.code(x), expected, "{x:?} among {thresholds:?}");
+        let mut codes = [0; 3];
+        column.tile(&[x; TILE], &mut codes);
+        assert_eq!(codes, [expected; 3], "a tile of {x:?} among {thresholds:?}");
     }
 
     fn number() -> impl Strategy<Value = f64> {

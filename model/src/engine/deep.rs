@@ -144,22 +144,27 @@ pub(crate) fn build(trees: Trees, way: Way) -> Option<Box<dyn Engine>> {
     let trees = Arc::new(trees);
     match way {
         Way::Reference => Some(Box::new(Reference::new(trees))),
-        Way::Compact => compact(&trees, &Lanes::new(&trees)),
+        Way::Compact => compact(&trees, &Lanes::new(&trees), way).map(|(engine, _)| engine),
         Way::Wide => wide(&trees, &Lanes::new(&trees)).map(|(engine, _)| engine),
         Way::Shallow => shallow::fastest(&trees),
         Way::Fastest => Some(fastest(trees)),
     }
 }
 
-/// Shallow trees by tables and blocks; deep ones by compact walks for few rows and wide walks for many.
+/// Shallow trees by tables and blocks; deep ones by compact walks, and where those are too large for a cache by wide walks for
+/// many rows.
 fn fastest(trees: Arc<Trees>) -> Box<dyn Engine> {
     if let Some(engine) = shallow::fastest(&trees) {
         return engine;
     }
     let lanes = Lanes::new(&trees);
-    match (compact(&trees, &lanes), wide(&trees, &lanes)) {
-        (Some(few), Some((many, from))) => Box::new(Pair { few, many, from }),
-        (Some(engine), None) | (None, Some((engine, _))) => engine,
+    let compact = compact(&trees, &lanes, Way::Fastest);
+    if let Some((engine, usize::MAX)) = compact {
+        return engine;
+    }
+    match (compact, wide(&trees, &lanes)) {
+        (Some((few, _)), Some((many, from))) => Box::new(Pair { few, many, from }),
+        (Some((engine, _)), None) | (None, Some((engine, _))) => engine,
         (None, None) => Box::new(Reference::new(trees)),
     }
 }
@@ -184,12 +189,23 @@ impl Engine for Pair {
     }
 }
 
-/// The nodes of fewest bits for questions, so that children may be farthest.
-fn compact(trees: &Arc<Trees>, (lanes, places): &(Lanes, Vec<Place>)) -> Option<Box<dyn Engine>> {
-    fn of<const QUESTIONS: u32>(trees: &Arc<Trees>, lanes: &Lanes, places: &[Place]) -> Option<Box<dyn Engine>> {
-        Some(Box::new(Walks::new(trees, places, Answers::<QUESTIONS>::new(trees, lanes)?)?))
+/// The nodes of fewest bits for questions, so that children may be farthest, and from how many rows on they are evaluated
+/// together.
+fn compact(trees: &Arc<Trees>, (lanes, places): &(Lanes, Vec<Place>), way: Way) -> Option<(Box<dyn Engine>, usize)> {
+    fn of<const QUESTIONS: u32>(
+        trees: &Arc<Trees>,
+        lanes: &Lanes,
+        places: &[Place],
+        way: Way,
+    ) -> Option<(Box<dyn Engine>, usize)> {
+        let engine = Walks::new(trees, places, Answers::<QUESTIONS>::new(trees, lanes)?)?;
+        let engine = if way == Way::Fastest { engine.one_by_one() } else { engine };
+        let many = engine.many();
+        Some((Box::new(engine), many))
     }
-    of::<12>(trees, lanes, places).or_else(|| of::<14>(trees, lanes, places)).or_else(|| of::<16>(trees, lanes, places))
+    of::<12>(trees, lanes, places, way)
+        .or_else(|| of::<14>(trees, lanes, places, way))
+        .or_else(|| of::<16>(trees, lanes, places, way))
 }
 
 /// The nodes of fewest bits for lanes, and from how many rows on they are evaluated together.

@@ -45,6 +45,7 @@ pub(crate) trait Simd: Debug + Copy + Send + Sync {
     /// `a & !b`.
     fn and_not(self, a: Self::Mask, b: Self::Mask) -> Self::Mask;
     fn or(self, a: Self::Mask, b: Self::Mask) -> Self::Mask;
+    fn xor(self, a: Self::Mask, b: Self::Mask) -> Self::Mask;
     /// Writes for each row a number: bit `i` of it is the row's bit in `planes[i]`. At most 8 planes; `numbers` holds
     /// `64 * WORDS` bytes.
     fn transpose(self, planes: &[Self::Words], numbers: &mut [u8]);
@@ -52,12 +53,12 @@ pub(crate) trait Simd: Debug + Copy + Send + Sync {
     /// the leaves' numbers of `64 * WORDS` rows, each below `N`; there are at most as many `sums`. `N` is a power of two.
     #[inline(always)]
     fn add<const N: usize>(self, leaves: &[[f64; N]; GROUP], numbers: &[u8], sums: &mut [f64]) {
-        add(leaves, numbers, 64 * Self::WORDS, 0, sums);
+        add(leaves, numbers, 64 * Self::WORDS, sums);
     }
     /// As [`add`](Simd::add), in single precision.
     #[inline(always)]
     fn add_single<const N: usize>(self, leaves: &[[f32; N]; GROUP], numbers: &[u8], sums: &mut [f32]) {
-        add(leaves, numbers, 64 * Self::WORDS, 0, sums);
+        add(leaves, numbers, 64 * Self::WORDS, sums);
     }
     /// Runs the work with the tier's instructions.
     fn run(self, work: impl Work);
@@ -69,6 +70,9 @@ pub(crate) enum Tier {
     Portable,
     #[cfg(target_arch = "x86_64")]
     Avx2(x86::Avx2),
+    /// On registers of 256 bits.
+    #[cfg(target_arch = "x86_64")]
+    Narrow(x86::Narrow),
     #[cfg(target_arch = "x86_64")]
     Avx512(x86::Avx512),
 }
@@ -80,7 +84,7 @@ impl Tier {
         #[cfg(target_arch = "x86_64")]
         let tiers = {
             let (avx2, avx512) = (x86::Avx2::detect().map(Self::Avx2), x86::Avx512::detect().map(Self::Avx512));
-            tiers.chain(avx2).chain(avx512)
+            tiers.chain(avx2).chain(avx512.map(Self::narrow)).chain(avx512)
         };
         tiers.collect()
     }
@@ -90,12 +94,34 @@ impl Tier {
         Self::all().pop().unwrap_or(Self::Portable)
     }
 
+    /// The tier for blocks of few rows: of shorter registers, if there is one.
+    pub(super) fn narrow(self) -> Self {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512(simd) => Self::Narrow(simd.narrow()),
+            other => other,
+        }
+    }
+
+    /// What adding a leaf to a row's sum costs in a block, about, in cycles of a core.
+    pub(super) fn leaf(self) -> f64 {
+        match self {
+            Self::Portable => 2.0,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => 1.4,
+            #[cfg(target_arch = "x86_64")]
+            Self::Narrow(_) | Self::Avx512(_) => 0.5,
+        }
+    }
+
     /// Words of a register.
     pub(super) fn width(self) -> usize {
         match self {
             Self::Portable => Portable::WORDS,
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => x86::Avx2::WORDS,
+            #[cfg(target_arch = "x86_64")]
+            Self::Narrow(_) => x86::Narrow::WORDS,
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(_) => x86::Avx512::WORDS,
         }
@@ -106,6 +132,8 @@ impl Tier {
             Self::Portable => Portable.run(work),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(simd) => simd.run(work),
+            #[cfg(target_arch = "x86_64")]
+            Self::Narrow(simd) => simd.run(work),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(simd) => simd.run(work),
         }
@@ -163,6 +191,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn xor(self, a: [u64; 4], b: [u64; 4]) -> [u64; 4] {
+        [a[0] ^ b[0], a[1] ^ b[1], a[2] ^ b[2], a[3] ^ b[3]]
+    }
+
+    #[inline(always)]
     fn transpose(self, planes: &[[u64; 4]], numbers: &mut [u8]) {
         for (word, numbers) in numbers.chunks_exact_mut(64).enumerate() {
             for (byte, numbers) in numbers.as_chunks_mut::<8>().0.iter_mut().enumerate() {
@@ -181,18 +214,12 @@ impl Simd for Portable {
     }
 }
 
-/// [`Simd::add`] and [`Simd::add_single`] for the rows from `first` on, one after another: `sums` are theirs.
+/// [`Simd::add`] and [`Simd::add_single`], one row after another.
 #[inline(always)]
-fn add<T: Copy + AddAssign, const N: usize>(
-    leaves: &[[T; N]; GROUP],
-    numbers: &[u8],
-    rows: usize,
-    first: usize,
-    sums: &mut [T],
-) {
+fn add<T: Copy + AddAssign, const N: usize>(leaves: &[[T; N]; GROUP], numbers: &[u8], rows: usize, sums: &mut [T]) {
     let mut of_tree: [&[u8]; GROUP] = [&[]; GROUP];
     for (of_tree, numbers) in of_tree.iter_mut().zip(numbers.chunks_exact(rows)) {
-        *of_tree = &numbers[first..first + sums.len()];
+        *of_tree = &numbers[..sums.len()];
     }
     for (row, sum) in sums.iter_mut().enumerate() {
         let mut new = *sum;
@@ -215,6 +242,15 @@ fn transpose8(mut x: u64) -> u64 {
     swap(0x0000_cccc_0000_cccc, 14);
     swap(0x0000_0000_f0f0_f0f0, 28);
     x
+}
+
+/// Brings an entry to the nearest cache, if that is worth it; nothing if there is no such entry.
+#[inline(always)]
+pub(super) fn prefetch<T>(memory: &[T], index: usize) {
+    #[cfg(target_arch = "x86_64")]
+    x86::prefetch(memory.as_ptr().wrapping_add(index).cast());
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (memory, index);
 }
 
 pub(super) mod bytes;

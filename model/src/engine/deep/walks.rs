@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::lanes::Place;
 use super::{Node, Trees, layout};
 use crate::batch::Rows;
+use crate::engine::simd::prefetch;
 use crate::engine::{Engine, kib};
 
 /// Steps between looks at who has arrived.
@@ -15,8 +16,11 @@ const STEPS: usize = 4;
 /// so many bytes of a tree makes up for fetching them, from so many rows on.
 const ROW_BYTES: usize = 400;
 const FEW: std::ops::RangeInclusive<usize> = 24..=512;
+/// Bytes of nodes that stay in a processor's last cache: then what a walk comes to next is there before it is needed, and rows
+/// one by one are at least as fast as tree by tree.
+const RESIDENT: usize = 1 << 24;
 /// Bytes that the lanes of a block of rows may take, and rows of a block in any case.
-const BLOCK_BYTES: usize = 1 << 17;
+const BLOCK_BYTES: usize = 1 << 20;
 const BLOCK_ROWS: std::ops::RangeInclusive<usize> = 32..=1024;
 const CACHE_LINE: usize = 64;
 
@@ -129,7 +133,7 @@ impl<F: Front> Walks<F> {
         // Where lanes begin is a 32-bit number.
         u32::try_from(front.stride() * block).ok()?;
         let bytes = nodes.len() * size_of::<F::Node>() / trees.len();
-        let many = (bytes / ROW_BYTES).clamp(*FEW.start(), *FEW.end());
+        let many = (bytes / ROW_BYTES).clamp(*FEW.start(), *FEW.end()).min(block);
         front.built();
         let (values, outputs, start) = (trees.values.clone(), trees.outputs.clone(), trees.start.clone());
         let sums = Sums { values, first: front.first_leaf(), width: trees.width, outputs, start };
@@ -139,6 +143,14 @@ impl<F: Front> Walks<F> {
     /// Rows from which on they are evaluated together.
     pub(super) fn many(&self) -> usize {
         self.many
+    }
+
+    /// Never together, if that is not slower.
+    pub(super) fn one_by_one(mut self) -> Self {
+        if self.nodes.len() * size_of::<F::Node>() <= RESIDENT {
+            self.many = usize::MAX;
+        }
+        self
     }
 
     /// Adds to the sums of a block of rows, `[rows, outputs]`.
@@ -263,6 +275,8 @@ fn arrive<N: Packed>(
         for _ in 0..STEPS {
             for (place, id) in places.iter_mut().zip(&*ids) {
                 *place += nodes[*place as usize].step(lanes, *id * stride);
+                // By the next step it is there: a walk waits for memory while the others go on.
+                prefetch(nodes, *place as usize);
             }
         }
         let mut left = 0;

@@ -50,7 +50,7 @@ impl Tier {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(_) => super::x86::Avx2::LANES,
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512(_) => super::x86::Avx512::LANES,
+            Self::Narrow(_) | Self::Avx512(_) => super::x86::Avx512::LANES,
         }
     }
 
@@ -59,6 +59,8 @@ impl Tier {
             Self::Portable => work.run(Portable),
             #[cfg(target_arch = "x86_64")]
             Self::Avx2(simd) => x86::run_avx2(simd, work),
+            #[cfg(target_arch = "x86_64")]
+            Self::Narrow(simd) => x86::run_avx512(simd.wide(), work),
             #[cfg(target_arch = "x86_64")]
             Self::Avx512(simd) => x86::run_avx512(simd, work),
         }

@@ -7,6 +7,11 @@ use std::arch::x86_64::*;
 
 use super::{GROUP, Simd, Work};
 
+mod leaves;
+mod narrow;
+
+pub(crate) use narrow::Narrow;
+
 /// Proof that the processor has AVX2, FMA, BMI1, BMI2, LZCNT and POPCNT (x86-64-v3).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx2(());
@@ -89,6 +94,12 @@ impl Simd for Avx2 {
     fn or(self, a: __m256i, b: __m256i) -> __m256i {
         // SAFETY: `self` proves AVX2.
         unsafe { _mm256_or_si256(a, b) }
+    }
+
+    #[inline(always)]
+    fn xor(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_xor_si256(a, b) }
     }
 
     #[inline(always)]
@@ -177,61 +188,32 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn xor(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_xor_si512(a, b) }
+    }
+
+    #[inline(always)]
     fn transpose(self, planes: &[[u64; 8]], numbers: &mut [u8]) {
-        for (word, numbers) in numbers.as_chunks_mut::<64>().0.iter_mut().enumerate() {
-            // SAFETY: `self` proves AVX-512 BW; the store is to the 64 bytes that are borrowed.
-            unsafe {
-                let mut sum = _mm512_setzero_si512();
-                for (index, plane) in planes.iter().enumerate() {
-                    sum = _mm512_mask_add_epi8(sum, plane[word], sum, _mm512_set1_epi8((1_u8 << index) as i8));
-                }
-                _mm512_storeu_si512(numbers.as_mut_ptr().cast(), sum);
-            }
-        }
+        transpose(self, planes, numbers);
     }
 
     #[inline(always)]
     fn add<const N: usize>(self, leaves: &[[f64; N]; GROUP], numbers: &[u8], sums: &mut [f64]) {
-        const ROWS: usize = 64 * Avx512::WORDS;
-        if N > 64 {
-            super::add(leaves, numbers, ROWS, 0, sums);
-            return;
+        if N > leaves::MAX_LEAVES {
+            super::add(leaves, numbers, 64 * Self::WORDS, sums);
+        } else {
+            leaves::add(self, leaves, numbers, sums);
         }
-        let (eights, rest) = sums.as_chunks_mut::<8>();
-        for (leaves, numbers) in leaves.iter().zip(numbers.chunks_exact(ROWS)) {
-            for (sums, numbers) in eights.iter_mut().zip(numbers.as_chunks::<8>().0) {
-                // SAFETY: `self` proves AVX-512; the load and the store are of the eight doubles that are borrowed.
-                unsafe {
-                    let numbers = _mm512_cvtepu8_epi64(_mm_cvtsi64_si128(i64::from_le_bytes(*numbers)));
-                    let sum = _mm512_add_pd(_mm512_loadu_pd(sums.as_ptr()), self.look_up(leaves, numbers));
-                    _mm512_storeu_pd(sums.as_mut_ptr(), sum);
-                }
-            }
-        }
-        let first = 8 * eights.len();
-        super::add(leaves, numbers, ROWS, first, rest);
     }
 
     #[inline(always)]
     fn add_single<const N: usize>(self, leaves: &[[f32; N]; GROUP], numbers: &[u8], sums: &mut [f32]) {
-        const ROWS: usize = 64 * Avx512::WORDS;
-        if N > 64 {
-            super::add(leaves, numbers, ROWS, 0, sums);
-            return;
+        if N > leaves::MAX_LEAVES {
+            super::add(leaves, numbers, 64 * Self::WORDS, sums);
+        } else {
+            leaves::add_single(self, leaves, numbers, sums);
         }
-        let (sixteens, rest) = sums.as_chunks_mut::<16>();
-        for (leaves, numbers) in leaves.iter().zip(numbers.chunks_exact(ROWS)) {
-            for (sums, numbers) in sixteens.iter_mut().zip(numbers.as_chunks::<16>().0) {
-                // SAFETY: `self` proves AVX-512; the loads and the store are of the 16 bytes and floats that are borrowed.
-                unsafe {
-                    let numbers = _mm512_cvtepu8_epi32(_mm_loadu_si128(numbers.as_ptr().cast()));
-                    let sum = _mm512_add_ps(_mm512_loadu_ps(sums.as_ptr()), self.look_up_single(leaves, numbers));
-                    _mm512_storeu_ps(sums.as_mut_ptr(), sum);
-                }
-            }
-        }
-        let first = 16 * sixteens.len();
-        super::add(leaves, numbers, ROWS, first, rest);
     }
 
     #[inline(always)]
@@ -246,54 +228,36 @@ impl Simd for Avx512 {
 }
 
 impl Avx512 {
-    /// For eight numbers their entries of a table of 16, 32 or 64: no memory is read but the table, which stays in
-    /// registers. Numbers are below `N`.
+    /// What it proves besides.
     #[inline(always)]
-    #[expect(clippy::unused_self, reason = "it is the proof that the processor has the instructions")]
-    fn look_up<const N: usize>(self, table: &[f64; N], numbers: __m512i) -> __m512d {
-        let eights = table.as_chunks::<8>().0;
-        // SAFETY: `self` proves AVX-512; the loads are of eight doubles that are borrowed.
-        unsafe {
-            // An entry of the 16 from `eight` on, by the four low bits.
-            let of_16 = |eight: usize| {
-                let low = _mm512_loadu_pd(eights[eight].as_ptr());
-                _mm512_permutex2var_pd(low, numbers, _mm512_loadu_pd(eights[eight + 1].as_ptr()))
-            };
-            let of_32 = |eight: usize| {
-                let upper = _mm512_test_epi64_mask(numbers, _mm512_set1_epi64(16));
-                _mm512_mask_blend_pd(upper, of_16(eight), of_16(eight + 2))
-            };
-            match N {
-                16 => of_16(0),
-                32 => of_32(0),
-                _ => {
-                    let upper = _mm512_test_epi64_mask(numbers, _mm512_set1_epi64(32));
-                    _mm512_mask_blend_pd(upper, of_32(0), of_32(4))
-                }
-            }
-        }
+    fn avx2(self) -> Avx2 {
+        Avx2(())
     }
 
-    /// For sixteen numbers their entries of a table of 16, 32 or 64 floats. Numbers are below `N`.
-    #[inline(always)]
-    #[expect(clippy::unused_self, reason = "it is the proof that the processor has the instructions")]
-    fn look_up_single<const N: usize>(self, table: &[f32; N], numbers: __m512i) -> __m512 {
-        let sixteens = table.as_chunks::<16>().0;
-        // SAFETY: `self` proves AVX-512; the loads are of sixteen floats that are borrowed.
+    /// The same on registers of 256 bits.
+    pub(super) fn narrow(self) -> Narrow {
+        Narrow(self)
+    }
+}
+
+/// Brings a cache line to the nearest cache; nothing if the address is none.
+#[inline(always)]
+pub(super) fn prefetch(address: *const i8) {
+    // SAFETY: every x86-64 processor has the instruction; it neither reads nor faults, whatever the address.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(address) }
+}
+
+/// [`Simd::transpose`] for 256 or 512 rows.
+#[inline(always)]
+fn transpose<const WORDS: usize>(_: Avx512, planes: &[[u64; WORDS]], numbers: &mut [u8]) {
+    for (word, numbers) in numbers.as_chunks_mut::<64>().0.iter_mut().enumerate().take(WORDS) {
+        // SAFETY: the value proves AVX-512 BW; the store is to the 64 bytes that are borrowed.
         unsafe {
-            // An entry of the 32 from `sixteen` on, by the five low bits.
-            let of_32 = |sixteen: usize| {
-                let low = _mm512_loadu_ps(sixteens[sixteen].as_ptr());
-                _mm512_permutex2var_ps(low, numbers, _mm512_loadu_ps(sixteens[sixteen + 1].as_ptr()))
-            };
-            match N {
-                16 => _mm512_permutexvar_ps(numbers, _mm512_loadu_ps(sixteens[0].as_ptr())),
-                32 => of_32(0),
-                _ => {
-                    let upper = _mm512_test_epi32_mask(numbers, _mm512_set1_epi32(32));
-                    _mm512_mask_blend_ps(upper, of_32(0), of_32(2))
-                }
+            let mut sum = _mm512_setzero_si512();
+            for (index, plane) in planes.iter().enumerate() {
+                sum = _mm512_mask_add_epi8(sum, plane[word], sum, _mm512_set1_epi8((1_u8 << index) as i8));
             }
+            _mm512_storeu_si512(numbers.as_mut_ptr().cast(), sum);
         }
     }
 }
