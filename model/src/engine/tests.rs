@@ -19,7 +19,7 @@ use crate::Batch;
 use crate::lightgbm::ensemble;
 
 /// Around the blocks of every engine.
-const SIZES: [usize; 14] = [0, 1, 2, 7, 31, 63, 64, 65, 127, 128, 129, 511, 513, 1000];
+const SIZES: [usize; 16] = [0, 1, 2, 7, 31, 63, 64, 65, 127, 128, 129, 256, 257, 511, 513, 1000];
 
 /// The engines that take an ensemble, with their names.
 fn engines(ensemble: &Ensemble, positions: &[usize]) -> Vec<(String, Box<dyn Engine>)> {

@@ -230,6 +230,7 @@ impl Simd for Avx512 {
 impl Avx512 {
     /// What it proves besides.
     #[inline(always)]
+    #[expect(clippy::unused_self, reason = "it is the proof that the processor has the instructions")]
     fn avx2(self) -> Avx2 {
         Avx2(())
     }

@@ -238,3 +238,41 @@ fn tables_single<const REGISTERS: usize>(_: Avx512, leaves: &[f32]) -> [Table<RE
         tables
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::simd;
+
+    /// As plain Rust adds them, for a tree of `N` leaves in a block of 256 rows; with a few rows left over, too.
+    fn hold<const N: usize>(proof: Avx512) {
+        let numbers: Vec<u8> = (0..GROUP * 256).map(|index| (index * 167 / 3 % N) as u8).collect();
+        let mut value = 1.0_f64;
+        let leaves = [[0.0; N]; GROUP].map(|tree| {
+            tree.map(|_: f64| {
+                value = -1.1 * value - 0.3;
+                value % 7.0
+            })
+        });
+        let single = leaves.map(|tree| tree.map(|leaf| leaf as f32));
+        for rows in [0, 1, 31, 32, 33, 100, 255, 256] {
+            let (mut expected, mut got) = (vec![0.7; rows], vec![0.7; rows]);
+            simd::add(&leaves, &numbers, 256, &mut expected);
+            add(proof, &leaves, &numbers, &mut got);
+            assert_eq!(got, expected, "{N} leaves, {rows} rows");
+            let (mut expected, mut got) = (vec![0.7; rows], vec![0.7; rows]);
+            simd::add(&single, &numbers, 256, &mut expected);
+            add_single(proof, &single, &numbers, &mut got);
+            assert_eq!(got, expected, "{N} leaves in single precision, {rows} rows");
+        }
+    }
+
+    #[test]
+    fn words_give_the_leaves_that_plain_rust_gives() {
+        let Some(proof) = Avx512::detect() else { return };
+        hold::<16>(proof);
+        hold::<32>(proof);
+        hold::<64>(proof);
+        hold::<128>(proof);
+    }
+}
