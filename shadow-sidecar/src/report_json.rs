@@ -232,6 +232,12 @@ mod tests {
             agreement: Some(v1::Agreement { compared: 4000, agreed: 3964, ..v1::Agreement::default() }),
             flips: vec![flip("<=50K", "<=50K", 3012), flip("<=50K", ">50K", 19)],
             candidate_latency: Some(v1::Latency { observed_via: "in-process".into(), ..v1::Latency::default() }),
+            latency: Some(v1::LatencyComparison {
+                quantiles: vec![v1::QuantileRatio { level: 0.5, ratio: 1.1, lower: 1.05, upper: 1.2 }],
+                ..v1::LatencyComparison::default()
+            }),
+            noise: Some(v1::NoiseFloor { rate: Some(0.999), ..v1::NoiseFloor::default() }),
+            slices: vec![v1::Slice { name: "age<30".into(), ..v1::Slice::default() }],
             ..v1::Report::default()
         }
     }

@@ -148,8 +148,15 @@ async fn what_can_not_be_compared_is_dropped_with_its_reason() {
     let rehearsal = Rehearsal::beside(&primary, |_| {}).await;
     let connection = primary.connect().await;
     let table = adult::test_set();
-    for (rows, status) in [(0..1, 0), (0..101, 8), (0..102, 8), (0..0, 0)] {
-        assert_eq!(connection.call(&Call::new(PREDICT, &table.predict(rows))).await.status, Some(status));
+    for (request, status) in [
+        (table.predict(0..1), 0),
+        (adult::refused(), 3),
+        (adult::refused(), 3),
+        (table.predict(0..0), 0),
+        // Refused before anybody knows whom it was for: no exchange.
+        (table.predict(0..101), 8),
+    ] {
+        assert_eq!(connection.call(&Call::new(PREDICT, &request)).await.status, Some(status));
     }
     let report = rehearsal.settled(4).await;
     let counts = report.exchanges.unwrap();

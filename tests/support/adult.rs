@@ -134,3 +134,11 @@ fn schema() -> Vec<Feature> {
     };
     schema["features"].as_array().expect("features").iter().map(feature).collect()
 }
+
+/// A row that the model refuses: its age is no number.
+pub fn refused() -> PredictRequest {
+    let mut request = test_set().predict(0..1);
+    let text = Value { kind: Some(Kind::Text("no number".into())) };
+    request.rows[0].values.insert("age".into(), text);
+    request
+}
