@@ -55,7 +55,8 @@ fn exit_code(verdict: Verdict) -> u8 {
 
 async fn get(arguments: &Arguments, output: Output) -> anyhow::Result<Report> {
     let mut client = ShadowServiceClient::new(connect(&arguments.address).await?);
-    let report = client.get_report(GetReportRequest {}).await.map_err(|status| failed(&status, 0))?.into_inner();
+    let report =
+        client.get_report(GetReportRequest::default()).await.map_err(|status| failed(&status, 0))?.into_inner();
     if arguments.json {
         output::line(format_args!("{:#}", report_json::report(&report)))?;
     } else {
@@ -69,7 +70,7 @@ async fn watch(arguments: &Arguments, output: Output) -> anyhow::Result<Report> 
     let signal = shutdown::signal().context("no signal handlers")?;
     tokio::pin!(signal);
     let mut client = ShadowServiceClient::new(connect(&arguments.address).await?);
-    let request = WatchReportRequest { interval_millis: INTERVAL_MILLIS };
+    let request = WatchReportRequest { interval_millis: INTERVAL_MILLIS, ..WatchReportRequest::default() };
     let mut reports = client.watch_report(request).await.map_err(|status| failed(&status, 0))?.into_inner();
     let mut live = Live::new(output);
     let mut last = None;

@@ -1,10 +1,11 @@
 //! The process that observes. The life of an exchange, by file:
 //!
-//! 1. [`intake`]: it comes from the server's tap; [`rehearsal`] gives it a ticket and a place in a bounded queue
+//! 1. [`intake`]: it comes from the server's tap, from a mesh's mirror or through this process as an [`exchange`];
+//!    [`rehearsals`] offers it to every candidate, and its [`rehearsal`] gives it a ticket and a place in a bounded queue
 //! 2. [`candidate`]: the candidate answers the same request, in this process or on a server of its own
 //! 3. [`answers`]: both answers are read; [`compare`]: row by row, the same or not, and by how much
 //! 4. [`tally`]: counters that add up; [`stats`]: what can be said from them; [`verdict`]: may the candidate take over?
-//! 5. [`report`], [`otlp`], [`metrics`]: who is told
+//! 5. [`report`], [`otlp`], [`metrics`]: who is told; [`state`]: what survives a restart
 //!
 //! `compare`, `tally`, `stats` and `verdict` are plain structs and functions: no async, no clock, no OpenTelemetry, so that a
 //! recorded stream replays to the same numbers. Nothing here can slow, fail or change an answer of the primary.
@@ -15,13 +16,16 @@ pub mod answers;
 pub mod candidate;
 pub mod compare;
 pub mod config;
+pub mod exchange;
 pub mod intake;
 pub mod metrics;
 pub mod otlp;
 pub mod rehearsal;
+pub mod rehearsals;
 pub mod report;
 pub mod run;
 mod service;
+pub mod state;
 pub mod stats;
 pub mod tally;
 pub mod verdict;

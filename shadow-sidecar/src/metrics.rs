@@ -12,6 +12,7 @@ use understudy::{status, telemetry};
 
 use crate::{
     compare::RowOutcome,
+    intake::{IntakeState, Kind, Side, Unmatched},
     rehearsal::Epoch,
     tally::{DropReason, Latency, Tally},
     verdict::{Judgement, Verdict},
@@ -31,6 +32,10 @@ const VERDICT: &str = "shadow_verdict";
 const IN_FLIGHT: &str = "shadow_in_flight";
 const SCORE_DELTA: &str = "shadow_score_delta";
 const LATENCY: &str = "shadow_latency_seconds";
+const INTAKE: &str = "shadow_intake_requests_total";
+const INTAKE_UNMATCHED: &str = "shadow_intake_unmatched_total";
+const INTAKE_WAITING: &str = "shadow_intake_waiting";
+const STATE: &str = "shadow_state_files_total";
 const OTLP_EXPORTS: &str = "shadow_otlp_exports_total";
 
 const DELTA_BUCKETS: [f64; 12] = [-0.5, -0.2, -0.1, -0.05, -0.01, -0.001, 0.001, 0.01, 0.05, 0.1, 0.2, 0.5];
@@ -43,6 +48,25 @@ pub struct Metrics {
     candidate_latency: Histogram,
     /// Exports to the collector that arrived, and that did not.
     pub otlp: [Counter; 2],
+    /// The file that survives a restart.
+    pub state: StateCounters,
+}
+
+/// What became of the file that survives a restart.
+#[derive(Clone)]
+pub struct StateCounters {
+    /// Written.
+    pub written: Counter,
+    /// Not written.
+    pub failed: Counter,
+    /// Found and not used: torn, or of another program or version.
+    pub refused: Counter,
+}
+
+impl fmt::Debug for StateCounters {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("StateCounters").finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Metrics {
@@ -58,16 +82,22 @@ impl Metrics {
     /// The recorder can't be built; see [`telemetry::recorder`].
     pub fn new() -> Result<Self, BuildError> {
         let recorder = telemetry::recorder(&[(SCORE_DELTA, &DELTA_BUCKETS), (LATENCY, &telemetry::LATENCY_BUCKETS)])?;
-        let (score_delta, primary_latency, candidate_latency, otlp) = metrics::with_local_recorder(&recorder, || {
-            describe();
-            (
-                histogram!(SCORE_DELTA),
-                histogram!(LATENCY, "role" => "primary"),
-                histogram!(LATENCY, "role" => "candidate"),
-                ["sent", "failed"].map(|outcome| counter!(OTLP_EXPORTS, "outcome" => outcome)),
-            )
-        });
-        Ok(Self { recorder, score_delta, primary_latency, candidate_latency, otlp })
+        let (score_delta, primary_latency, candidate_latency, otlp, state) =
+            metrics::with_local_recorder(&recorder, || {
+                describe();
+                (
+                    histogram!(SCORE_DELTA),
+                    histogram!(LATENCY, "role" => "primary"),
+                    histogram!(LATENCY, "role" => "candidate"),
+                    ["sent", "failed"].map(|outcome| counter!(OTLP_EXPORTS, "outcome" => outcome)),
+                    StateCounters {
+                        written: counter!(STATE, "outcome" => "written"),
+                        failed: counter!(STATE, "outcome" => "failed"),
+                        refused: counter!(STATE, "outcome" => "refused"),
+                    },
+                )
+            });
+        Ok(Self { recorder, score_delta, primary_latency, candidate_latency, otlp, state })
     }
 
     /// One exchange was compared.
@@ -125,6 +155,34 @@ impl Metrics {
         });
     }
 
+    /// Publishes what became of the requests of a mirror or a proxy.
+    pub fn took_in(&self, state: &IntakeState) {
+        if state.kind == Kind::Tap {
+            return;
+        }
+        metrics::with_local_recorder(&self.recorder, || {
+            for (outcome, count) in [
+                ("matched", state.matched),
+                ("denied", state.denied),
+                ("looped", state.looped),
+                ("sampled_out", state.sampled_out),
+                ("executed", state.executed),
+                ("repeated", state.repeated),
+            ] {
+                counter!(INTAKE, "outcome" => outcome).absolute(count);
+            }
+            for side in Side::ALL {
+                let under_way = if side == Side::Mirror { state.under_way } else { 0 };
+                let waiting = state.waiting[side as usize] + under_way;
+                gauge!(INTAKE_WAITING, "side" => side.as_str()).set(waiting as f64);
+                for reason in Unmatched::ALL {
+                    let count = state.unmatched[side as usize][reason as usize];
+                    counter!(INTAKE_UNMATCHED, "side" => side.as_str(), "reason" => reason.as_str()).absolute(count);
+                }
+            }
+        });
+    }
+
     /// For instruments that are not the sidecar's own.
     pub fn recorder(&self) -> &PrometheusRecorder {
         &self.recorder
@@ -151,5 +209,9 @@ fn describe() {
     describe_gauge!(IN_FLIGHT, "exchanges that wait for the candidate or are with it");
     describe_histogram!(SCORE_DELTA, "candidate's score minus primary's");
     describe_histogram!(LATENCY, Unit::Seconds, "of compared exchanges; the candidate's is not what clients would see");
+    describe_counter!(INTAKE, "requests that came in through a mirror or a proxy, by what became of them");
+    describe_counter!(INTAKE_UNMATCHED, "halves of exchanges that never found the other half, by side and reason");
+    describe_gauge!(INTAKE_WAITING, "halves of exchanges that wait for the other half");
+    describe_counter!(STATE, "files with counts that survive a restart, by what became of them");
     describe_counter!(OTLP_EXPORTS, "exports to the collector, by outcome");
 }

@@ -26,6 +26,8 @@ mod process;
 
 use process::{Process, SOON};
 
+mod state;
+
 fn start(flags: &[&str]) -> Process {
     Process::start(env!("CARGO_BIN_EXE_shadow-sidecar"), flags, &[])
 }
@@ -117,7 +119,7 @@ async fn report_when(process: &Process, enough: impl Fn(&Report) -> bool) -> Rep
     let channel = Endpoint::from_shared(format!("http://{}", process.grpc())).unwrap().connect_lazy();
     let mut client = ShadowServiceClient::new(channel);
     loop {
-        let report = client.get_report(GetReportRequest {}).await.unwrap().into_inner();
+        let report = client.get_report(GetReportRequest::default()).await.unwrap().into_inner();
         if enough(&report) {
             return report;
         }
