@@ -11,7 +11,10 @@ async fn saved(path: &Path, report: &Report) {
     let started = Instant::now();
     loop {
         let saved = StateFile::new(path).read().unwrap();
-        if saved.first().is_some_and(|saved| saved.tally.exchanges().offered() == offered(report)) {
+        if saved.first().is_some_and(|saved| {
+            let counts = saved.tally.exchanges();
+            (counts.offered(), counts.in_flight()) == (offered(report), 0)
+        }) {
             return;
         }
         assert!(started.elapsed() < SOON, "{saved:#?}");
