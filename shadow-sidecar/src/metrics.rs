@@ -43,13 +43,35 @@ const DELTA_BUCKETS: [f64; 12] = [-0.5, -0.2, -0.1, -0.05, -0.01, -0.001, 0.001,
 /// All instruments of one sidecar.
 pub struct Metrics {
     recorder: PrometheusRecorder,
-    score_delta: Histogram,
-    primary_latency: Histogram,
-    candidate_latency: Histogram,
     /// Exports to the collector that arrived, and that did not.
     pub otlp: [Counter; 2],
     /// The file that survives a restart.
     pub state: StateCounters,
+}
+
+/// What is recorded for each comparison with one candidate.
+#[derive(Clone)]
+pub struct Comparisons {
+    score_delta: Histogram,
+    primary_latency: Histogram,
+    candidate_latency: Histogram,
+}
+
+impl fmt::Debug for Comparisons {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Comparisons").finish_non_exhaustive()
+    }
+}
+
+impl Comparisons {
+    /// One exchange was compared.
+    pub fn compared(&self, outcomes: &[RowOutcome], latency: Latency) {
+        for delta in outcomes.iter().filter_map(|outcome| outcome.delta) {
+            self.score_delta.record(delta);
+        }
+        self.primary_latency.record(latency.primary as f64 / 1e9);
+        self.candidate_latency.record(latency.candidate as f64 / 1e9);
+    }
 }
 
 /// What became of the file that survives a restart.
@@ -82,31 +104,28 @@ impl Metrics {
     /// The recorder can't be built; see [`telemetry::recorder`].
     pub fn new() -> Result<Self, BuildError> {
         let recorder = telemetry::recorder(&[(SCORE_DELTA, &DELTA_BUCKETS), (LATENCY, &telemetry::LATENCY_BUCKETS)])?;
-        let (score_delta, primary_latency, candidate_latency, otlp, state) =
-            metrics::with_local_recorder(&recorder, || {
-                describe();
-                (
-                    histogram!(SCORE_DELTA),
-                    histogram!(LATENCY, "role" => "primary"),
-                    histogram!(LATENCY, "role" => "candidate"),
-                    ["sent", "failed"].map(|outcome| counter!(OTLP_EXPORTS, "outcome" => outcome)),
-                    StateCounters {
-                        written: counter!(STATE, "outcome" => "written"),
-                        failed: counter!(STATE, "outcome" => "failed"),
-                        refused: counter!(STATE, "outcome" => "refused"),
-                    },
-                )
-            });
-        Ok(Self { recorder, score_delta, primary_latency, candidate_latency, otlp, state })
+        let (otlp, state) = metrics::with_local_recorder(&recorder, || {
+            describe();
+            (
+                ["sent", "failed"].map(|outcome| counter!(OTLP_EXPORTS, "outcome" => outcome)),
+                StateCounters {
+                    written: counter!(STATE, "outcome" => "written"),
+                    failed: counter!(STATE, "outcome" => "failed"),
+                    refused: counter!(STATE, "outcome" => "refused"),
+                },
+            )
+        });
+        Ok(Self { recorder, otlp, state })
     }
 
-    /// One exchange was compared.
-    pub fn compared(&self, outcomes: &[RowOutcome], latency: Latency) {
-        for delta in outcomes.iter().filter_map(|outcome| outcome.delta) {
-            self.score_delta.record(delta);
-        }
-        self.primary_latency.record(latency.primary as f64 / 1e9);
-        self.candidate_latency.record(latency.candidate as f64 / 1e9);
+    /// For comparisons with this candidate.
+    pub fn comparisons(&self, candidate: &str) -> Comparisons {
+        let candidate = candidate.to_owned();
+        metrics::with_local_recorder(&self.recorder, || Comparisons {
+            score_delta: histogram!(SCORE_DELTA, "candidate" => candidate.clone()),
+            primary_latency: histogram!(LATENCY, "role" => "primary", "candidate" => candidate.clone()),
+            candidate_latency: histogram!(LATENCY, "role" => "candidate", "candidate" => candidate),
+        })
     }
 
     /// Publishes the counters of `epoch` as they are.

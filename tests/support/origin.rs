@@ -20,6 +20,10 @@ pub struct Canned {
     pub trailers: Option<HeaderMap>,
     /// Never answers.
     pub hangs: bool,
+    /// One byte of `data` after another, for ever slowly.
+    pub drips: bool,
+    /// Says UNIMPLEMENTED to whoever asks for the metadata of a model.
+    pub undescribed: bool,
     /// Answers, and then resets the stream in place of the trailers.
     pub resets: bool,
 }
@@ -103,6 +107,13 @@ async fn answer(
         body.flow_control().release_capacity(data.len())?;
         seen.body.extend_from_slice(&data);
     }
+    let canned = if canned.undescribed && seen.uri.ends_with("/ModelMetadata") {
+        let headers = [("content-type", "application/grpc"), ("grpc-status", "12")];
+        let header = |(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value));
+        Canned { headers: headers.map(header).into_iter().collect(), ..Canned::default() }
+    } else {
+        canned
+    };
     if canned.hangs {
         let reset = std::future::poll_fn(|context| respond.poll_reset(context)).await;
         seen.reset = reset.is_ok();
@@ -115,6 +126,10 @@ async fn answer(
     let ends = canned.data.is_empty() && canned.trailers.is_none() && !canned.resets;
     let mut stream = respond.send_response(response, ends)?;
     for data in canned.data {
+        for byte in data.iter().filter(|_| canned.drips) {
+            stream.send_data(Bytes::copy_from_slice(&[*byte]), false)?;
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
         stream.send_data(data, false)?;
         // So that they are frames of their own.
         tokio::task::yield_now().await;

@@ -1,6 +1,8 @@
 //! Several candidates at once: one stream of exchanges, and otherwise nothing in common.
 
-use support::{Primary, Rehearsal, SOON, adult, load, rehearsal::package, stub::Stub, until, within};
+use support::{
+    Primary, Rehearsal, SOON, adult, collector::Collector, load, rehearsal::package, stub::Stub, until, within,
+};
 use tonic::Code;
 use understudy::v1::{GetReportRequest, ListCandidatesRequest, Report, StartEpochRequest, Verdict};
 
@@ -17,7 +19,7 @@ fn settled(report: &Report, offered: u64) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_has_a_verdict_of_its_own_and_one_that_hangs_holds_up_nobody() {
-    let primary = Primary::start().await;
+    let (collector, primary) = (Collector::start().await, Primary::start().await);
     let hanging = Stub::start(|_| None).await;
     let candidates = [
         format!("good={}", package("adult-candidate")),
@@ -31,7 +33,8 @@ async fn each_has_a_verdict_of_its_own_and_one_that_hangs_holds_up_nobody() {
         settings.candidate = None;
         settings.candidates = Some(candidates.to_vec());
         settings.candidate_timeout = Some("500ms".into());
-        settings.queue = Some(4096);
+        settings.otlp_endpoint = Some(collector.url());
+        settings.otlp_interval = Some("100ms".into());
     })
     .await;
     until(SOON, "all but one have an epoch", async || {
@@ -74,6 +77,12 @@ async fn each_has_a_verdict_of_its_own_and_one_that_hangs_holds_up_nobody() {
         compared("good") == 2_500.0 && compared("bad") == 2_500.0
     })
     .await;
+    until(SOON, "the collector does, too", async || {
+        let compared = |name: &str| collector.sum("shadow.compared", &[("candidate", name), ("epoch", "1")]);
+        compared("good") == 2_500 && compared("bad") == 2_500
+    })
+    .await;
+
     // One begins anew; the others go on.
     let request = StartEpochRequest { candidate: "bad".into(), reason: "a test".into() };
     let epoch = rehearsal.shadow().start_epoch(request).await.unwrap().into_inner().epoch.unwrap();

@@ -296,3 +296,44 @@ async fn a_primary_that_can_not_be_tapped_is_understood() {
     let primary = report.epoch.unwrap().primary.unwrap();
     assert_eq!((primary.name.as_str(), primary.version.as_str()), ("income", "3"));
 }
+
+/// P2 in the path of the calls: whatever the candidate does, the clients are answered, and it is counted as what it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_candidate_that_misbehaves_harms_nobody() {
+    const CALLS: usize = 60;
+    let answering = |data: Vec<Bytes>| Canned {
+        headers: headers(&[("content-type", b"application/grpc")]),
+        data,
+        trailers: Some(headers(&[("grpc-status", b"0")])),
+        undescribed: true,
+        ..Canned::default()
+    };
+    let hundred_mebibytes = [&[0][..], &(100_u32 << 20).to_be_bytes(), &[7; 4096]].concat();
+    let cases = [
+        ("hangs", Canned { hangs: true, ..answering(Vec::new()) }, "DEADLINE_EXCEEDED"),
+        ("resets", Canned { resets: true, ..answering(vec![Bytes::from_static(b"\0\0\0\0\x09abc")]) }, "INTERNAL"),
+        ("drips", Canned { drips: true, ..answering(vec![Bytes::from(frame(0, &[0; 500]))]) }, "DEADLINE_EXCEEDED"),
+        ("answers 100 MiB", answering(vec![Bytes::from(hundred_mebibytes)]), "OUT_OF_RANGE"),
+        ("answers no protobuf", answering(vec![Bytes::from(frame(0, b"\xff\xff\xff"))]), "INTERNAL"),
+        ("answers nothing", answering(Vec::new()), "INTERNAL"),
+    ];
+    let primary = Primary::start().await;
+    for (what, canned, code) in cases {
+        let candidate = Origin::start(canned).await;
+        let rehearsal = proxy(primary.unix_url(), |settings| {
+            settings.candidate = Some(candidate.url());
+            settings.candidate_timeout = Some("300ms".into());
+        })
+        .await;
+        known(&rehearsal).await;
+        let channel = endpoint(&format!("http://{}", rehearsal.grpc())).connect_lazy();
+        let outcome = within(SOON, load::through(&channel, 0..CALLS, 1)).await;
+        assert_eq!((outcome.answered, outcome.failures.len()), (CALLS as u64, 0), "a candidate that {what}");
+        let counts = rehearsal.settled(CALLS as u64).await.exchanges.unwrap();
+        assert_eq!((counts.compared, counts.failed.values().sum::<u64>()), (0, CALLS as u64), "{what}: {counts:?}");
+        // A busy machine may be late in noticing, never wrong.
+        let expected = counts.failed.get(code).copied().unwrap_or_default();
+        let late = counts.failed.get("DEADLINE_EXCEEDED").copied().unwrap_or_default();
+        assert!(expected > 0 && (expected + late >= CALLS as u64), "{what}: {counts:?}");
+    }
+}
