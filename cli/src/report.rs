@@ -24,6 +24,9 @@ pub(crate) struct Arguments {
     /// The sidecar: HOST:PORT, http://HOST:PORT or unix:PATH
     #[arg(value_name = "ADDRESS", env = "UNDERSTUDY_SIDECAR", default_value = "http://127.0.0.1:8011")]
     address: String,
+    /// Which candidate, where several rehearse
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    candidate: String,
     /// Follow it until Ctrl-C
     #[arg(long)]
     watch: bool,
@@ -55,8 +58,8 @@ fn exit_code(verdict: Verdict) -> u8 {
 
 async fn get(arguments: &Arguments, output: Output) -> anyhow::Result<Report> {
     let mut client = ShadowServiceClient::new(connect(&arguments.address).await?);
-    let report =
-        client.get_report(GetReportRequest::default()).await.map_err(|status| failed(&status, 0))?.into_inner();
+    let request = GetReportRequest { candidate: arguments.candidate.clone() };
+    let report = client.get_report(request).await.map_err(|status| failed(&status, 0))?.into_inner();
     if arguments.json {
         output::line(format_args!("{:#}", report_json::report(&report)))?;
     } else {
@@ -70,7 +73,7 @@ async fn watch(arguments: &Arguments, output: Output) -> anyhow::Result<Report> 
     let signal = shutdown::signal().context("no signal handlers")?;
     tokio::pin!(signal);
     let mut client = ShadowServiceClient::new(connect(&arguments.address).await?);
-    let request = WatchReportRequest { interval_millis: INTERVAL_MILLIS, ..WatchReportRequest::default() };
+    let request = WatchReportRequest { interval_millis: INTERVAL_MILLIS, candidate: arguments.candidate.clone() };
     let mut reports = client.watch_report(request).await.map_err(|status| failed(&status, 0))?.into_inner();
     let mut live = Live::new(output);
     let mut last = None;

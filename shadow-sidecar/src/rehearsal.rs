@@ -265,7 +265,8 @@ impl Rehearsal {
             Err(error) => {
                 tracing::error!(candidate = self.name(), error = format!("{error:#}"), "no epoch can begin");
                 stage.problem = format!("{error:#}");
-                stage.waiting = Waiting::default();
+                // Nothing waits for what will not begin.
+                (stage.waiting, stage.settling) = (Waiting::default(), None);
                 return;
             }
         };

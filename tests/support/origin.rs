@@ -11,6 +11,7 @@ use tokio::{net::TcpListener, task::JoinHandle};
 
 /// What it answers.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a vice of its own")]
 pub struct Canned {
     /// Beside the status 200.
     pub headers: HeaderMap,

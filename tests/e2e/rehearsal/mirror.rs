@@ -102,7 +102,7 @@ async fn whatever_is_mirrored_is_answered_at_once_and_counted() {
     // Part of a rehearsal already.
     assert_eq!(mesh.copy(&one().header("x-shadow", "1")).await.status, Some(0));
     // Too large; not one message; nothing at all; compressed in a way that nobody knows.
-    let large = Call::bytes(PREDICT, frame(0, &[0; 100_001]));
+    let large = Call::bytes(PREDICT, frame(0, &vec![0; 100_001]));
     let unknown = Call::bytes(PREDICT, frame(1, b"x")).header("grpc-encoding", "zstd");
     for call in [large, Call::bytes(PREDICT, many), Call::bytes(PREDICT, Vec::new()), unknown] {
         assert_eq!(mesh.copy(&call).await.status, Some(0));

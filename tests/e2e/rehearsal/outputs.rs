@@ -27,6 +27,8 @@ fn high(request: &ModelInferRequest) -> f64 {
     v2::probability(request, "adult_candidate")
 }
 
+/// Name and type of each output.
+type Described = &'static [(&'static str, &'static str)];
 type Answer = fn(&ModelInferRequest) -> ModelInferResponse;
 type Configure = fn(&mut Settings);
 
@@ -39,7 +41,7 @@ fn half(number: f64) -> [u8; 2] {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn label_and_scores_are_what_the_configuration_calls_them() {
-    let cases: [(&str, &[(&str, &str)], Answer, Configure); 6] = [
+    let cases: [(&str, Described, Answer, Configure); 6] = [
         (
             "an integer label, and nothing else",
             &[("class", "INT64")],
