@@ -324,7 +324,6 @@ async fn tick(rehearsals: Arc<Rehearsals>, metrics: Arc<Metrics>) {
     let mut ticks = tokio::time::interval(LOOK);
     for look in 0_u32.. {
         ticks.tick().await;
-        rehearsals.refresh();
         let publishes = look.is_multiple_of(LOOKS_A_PUBLICATION);
         if publishes {
             let state = rehearsals.intake().clone();

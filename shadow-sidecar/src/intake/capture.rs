@@ -174,6 +174,7 @@ impl Captures {
                         0 => state.matched += 1,
                         _ => state.unmatched(Side::Mirror, Unmatched::PrimaryError, 1),
                     });
+                    self.rehearsals.refresh();
                     self.rehearsals.offer_shared(&offered);
                 }
                 Err(reason) => self.lose(reason),

@@ -177,6 +177,7 @@ impl Execution {
             again = Some(second).filter(|second| second.status == 0);
         }
         let again = again.and_then(|second| Response::decode(requested.method, second.message).ok());
+        self.rehearsals.refresh();
         self.rehearsals.offer_shared(&Offered::decoded(exchange, (request, response), again));
         Ended::Matched
     }
