@@ -18,13 +18,14 @@ use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
 pub use admission::{Admission, Client, InFlight, busy};
-pub use body::Body;
+pub use body::{Body, passed};
 pub use instruments::{Instruments, Refusal};
 pub use listener::{Address, Listener};
 pub use pulse::Pulse;
 pub use routed::routed;
 pub use tls::{ClientAuthority, Tls, TlsFiles};
 pub use unary::{Call, Frame, Gate, MessageLimits, denied, unary};
+pub use whole::{Unread, read_body, unframe};
 
 use crate::shutdown::Phases;
 
@@ -41,6 +42,7 @@ mod routed;
 mod timeout;
 mod tls;
 mod unary;
+mod whole;
 
 /// The limits of a listener. Defaults: `reliability.md` section 6; each is asserted on the wire by `tests/`.
 #[derive(Clone, Debug)]

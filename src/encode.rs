@@ -230,7 +230,8 @@ impl<'a> Rules<'a> {
         };
         if laxity(policy) > laxity(self.policy) {
             let (asked, own) = (policy.as_str(), self.policy.as_str());
-            let text = format!("policy '{asked}' is laxer than '{own}', which is the model's: expected '{own}' or stricter");
+            let text =
+                format!("policy '{asked}' is laxer than '{own}', which is the model's: expected '{own}' or stricter");
             return Err(RequestError::field(POLICY, text));
         }
         Ok(Self { policy, ..self })

@@ -23,7 +23,12 @@ use understudy::{
     v1::{PredictRequest, Row},
 };
 
-use crate::{connect::{Service, Shown}, output, predict::input, words::count};
+use crate::{
+    connect::{Service, Shown},
+    output,
+    predict::input,
+    words::count,
+};
 
 const PREDICT: &str = "/understudy.v1.PredictionService/Predict";
 const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";

@@ -26,6 +26,9 @@ pub(crate) struct Arguments {
     address: String,
     #[command(flatten)]
     shown: Shown,
+    /// Which candidate, where several rehearse
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    candidate: String,
     /// Follow it until Ctrl-C
     #[arg(long)]
     watch: bool,
@@ -57,7 +60,8 @@ fn exit_code(verdict: Verdict) -> u8 {
 
 async fn get(arguments: &Arguments, output: Output) -> anyhow::Result<Report> {
     let mut client = ShadowServiceClient::new(arguments.shown.connect(&arguments.address).await?);
-    let report = client.get_report(GetReportRequest {}).await.map_err(|status| failed(&status, 0))?.into_inner();
+    let request = GetReportRequest { candidate: arguments.candidate.clone() };
+    let report = client.get_report(request).await.map_err(|status| failed(&status, 0))?.into_inner();
     if arguments.json {
         output::line(format_args!("{:#}", report_json::report(&report)))?;
     } else {
@@ -71,7 +75,7 @@ async fn watch(arguments: &Arguments, output: Output) -> anyhow::Result<Report> 
     let signal = shutdown::signal().context("no signal handlers")?;
     tokio::pin!(signal);
     let mut client = ShadowServiceClient::new(arguments.shown.connect(&arguments.address).await?);
-    let request = WatchReportRequest { interval_millis: INTERVAL_MILLIS };
+    let request = WatchReportRequest { interval_millis: INTERVAL_MILLIS, candidate: arguments.candidate.clone() };
     let mut reports = client.watch_report(request).await.map_err(|status| failed(&status, 0))?.into_inner();
     let mut live = Live::new(output);
     let mut last = None;

@@ -157,6 +157,7 @@ impl Predictor {
                 request_id: call.header("x-request-id").into(),
                 shadow_id: call.header("x-shadow-id").into(),
                 traceparent: call.header("traceparent").into(),
+                marked: call.headers.contains_key("x-shadow"),
             }
         });
         answered

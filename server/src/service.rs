@@ -105,7 +105,10 @@ impl edge::Front for Front {
             }
             _ => {
                 let method = metrics.method(path).clone();
-                edge::routed(routes.clone(), request, peer.clone(), client, gate, move |code| method.ended(code, started)).await
+                edge::routed(routes.clone(), request, peer.clone(), client, gate, move |code| {
+                    method.ended(code, started)
+                })
+                .await
             }
         }
     }

@@ -3,16 +3,13 @@
 
 use model::{Model, Task};
 use tonic::Status;
-use understudy::{
-    encode::{RequestError, decode_rows, decode_tensors},
-    inference::ModelInferRequest,
-    v1::{Exchange, Method, PredictRequest},
-};
 
 use crate::{
+    answers::Reading,
     compare::Answer,
     config::{CandidateSource, Config},
-    rehearsal::Epoch,
+    exchange::Request,
+    rehearsal::{Epoch, Primary},
 };
 
 mod package;
@@ -27,42 +24,26 @@ pub enum Candidate {
     Server(Box<remote::Server>),
 }
 
-/// A request of the tap, decoded.
-#[derive(Debug)]
-pub enum Request {
-    /// Of `inference.GRPCInferenceService`.
-    Tensors(ModelInferRequest),
-    /// Of `understudy.v1.PredictionService`.
-    Rows(PredictRequest),
-}
-
-impl Request {
-    /// Decodes the request of an exchange.
-    ///
-    /// # Errors
-    /// It is of no method we know, or no such message.
-    pub fn decode(exchange: &Exchange) -> Result<Self, RequestError> {
-        match exchange.method() {
-            // The primary has decided how many rows are too many.
-            Method::Predict => decode_rows(&exchange.request, usize::MAX).map(Self::Rows),
-            // A method that a newer server may add fails to decode or to compare; it is then counted as such.
-            Method::ModelInfer | Method::Unspecified => decode_tensors(&exchange.request).map(Self::Tensors),
-        }
-    }
-}
-
 impl Candidate {
     /// Loads the package and predicts its golden rows, or prepares the connection to the server.
     ///
     /// # Errors
     /// The package may not serve here.
-    pub fn open(config: &Config) -> anyhow::Result<Self> {
-        match &config.candidate {
+    pub fn open(config: &Config, source: &CandidateSource) -> anyhow::Result<Self> {
+        match source {
             CandidateSource::Package(path) => package::open(path).map(|model| Self::Package(Box::new(model))),
             CandidateSource::Server { url, model, version } => {
                 let name = model.clone().or_else(|| config.primary_model.clone());
-                remote::Server::new(url, name, version, config.candidate_timeout, &config.candidate_credentials)
-                    .map(|server| Self::Server(Box::new(server)))
+                let outputs = config.candidate_outputs.clone();
+                remote::Server::new(
+                    url,
+                    name,
+                    version,
+                    outputs,
+                    config.candidate_timeout,
+                    &config.candidate_credentials,
+                )
+                .map(|server| Self::Server(Box::new(server)))
             }
         }
     }
@@ -83,11 +64,19 @@ impl Candidate {
         }
     }
 
-    /// Its classes in the order of its probabilities; a server's are taken to be the primary's.
-    pub fn classes<'a>(&'a self, primary: &'a [String]) -> &'a [String] {
+    /// Its classes in the order of its probabilities; a server's are taken to be the primary's, unless it is configured.
+    pub fn classes(&self, primary: &[String]) -> Vec<String> {
         match self {
-            Self::Package(model) => model.class_names(),
-            Self::Server(_) => primary,
+            Self::Package(model) => model.class_names().to_vec(),
+            Self::Server(server) => server.classes().unwrap_or(primary).to_vec(),
+        }
+    }
+
+    /// How its answers are read, where it is a server.
+    pub fn reading(&self) -> Reading {
+        match self {
+            Self::Package(_) => Reading::default(),
+            Self::Server(server) => server.reading(),
         }
     }
 
@@ -99,10 +88,14 @@ impl Candidate {
         }
     }
 
-    /// Asks a server for its version until it says so; at once for a package. `epoch` must then begin anew.
-    pub async fn settle(&self, primary: &str) {
-        if let Self::Server(server) = self {
-            server.resolve(primary).await;
+    /// Asks a server for its version and its outputs; nothing to do for a package.
+    ///
+    /// # Errors
+    /// It does not answer, or has outputs that can't be told apart without configuration; to be tried again.
+    pub async fn settle(&self, primary: &Primary) -> Result<(), String> {
+        match self {
+            Self::Package(_) => Ok(()),
+            Self::Server(server) => server.resolve(primary).await,
         }
     }
 
@@ -110,9 +103,9 @@ impl Candidate {
     ///
     /// # Errors
     /// The candidate's status, or DEADLINE_EXCEEDED after its own deadline.
-    pub async fn answer(&self, request: Request, epoch: &Epoch, out: &mut Answer) -> Result<(), Status> {
+    pub async fn answer(&self, request: &Request, epoch: &Epoch, out: &mut Answer) -> Result<(), Status> {
         match self {
-            Self::Package(model) => package::answer(model, &request, out),
+            Self::Package(model) => package::answer(model, request, out),
             Self::Server(server) => server.answer(request, epoch, out).await,
         }
     }

@@ -9,15 +9,23 @@ use understudy::{
     identity::{self, credentials::Credentials},
     settings::Problems,
     telemetry::LogFormat,
+    v1,
 };
 
-use crate::{compare::Tolerance, slicer::Declaration, verdict::Gates};
+use crate::{
+    answers::{Decision, Outputs},
+    compare::Tolerance,
+    intake::{Kind, join},
+    slicer::Declaration,
+    verdict::Gates,
+};
 
 /// Raw settings: each is a flag, an environment variable and a TOML key of the same name.
 #[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
-    /// The server whose tap is followed: http(s)://HOST:PORT or unix:PATH [default: http://127.0.0.1:8001]
+    /// Who answers the clients, and whose tap is followed: http(s)://HOST:PORT or unix:PATH
+    /// [default: http://127.0.0.1:8001]
     #[arg(long, env = "SHADOW_PRIMARY", value_name = "URL")]
     pub primary: Option<String>,
     /// Which of its models; not needed when it serves one only
@@ -26,6 +34,70 @@ pub struct Settings {
     /// Who rehearses: a package (directory), or a server of the Open Inference Protocol (http(s)://HOST:PORT)
     #[arg(long, env = "SHADOW_CANDIDATE", value_name = "DIR|URL")]
     pub candidate: Option<String>,
+    /// Several candidates, each NAME=DIR or NAME=URL, instead of one
+    #[arg(long, env = "SHADOW_CANDIDATES", value_name = "NAME=DIR|URL", value_delimiter = ',')]
+    pub candidates: Option<Vec<String>>,
+    /// The way in of exchanges: "tap" (the primary's own copy), "mirror" (gRPC calls to grpc-listen are a mesh's copies of
+    /// requests), "proxy" (gRPC calls to grpc-listen are passed on to the primary) [default: tap]
+    #[arg(long, env = "SHADOW_INTAKE", value_name = "INTAKE")]
+    pub intake: Option<String>,
+    /// Whether the primary has a tap: "on", "off", or "auto". Without one a mirror asks it once more for each request, and its
+    /// metadata and the settings primary-... say what it predicts [default: auto]
+    #[arg(long, env = "SHADOW_PRIMARY_TAP", value_name = "TAP")]
+    pub primary_tap: Option<String>,
+    /// mirror: halves of exchanges that may wait for the other half, of either side [default: 8192]
+    #[arg(long, env = "SHADOW_JOIN_CAPACITY", value_name = "N")]
+    pub join_capacity: Option<usize>,
+    /// mirror: bytes of the primary's answers that may wait for their requests [default: 67108864]
+    #[arg(long, env = "SHADOW_JOIN_BYTES", value_name = "BYTES")]
+    pub join_bytes: Option<usize>,
+    /// mirror: how long a half may wait; the timeout of the route and some slack [default: 10s]
+    #[arg(long, env = "SHADOW_JOIN_TTL", value_name = "DURATION")]
+    pub join_ttl: Option<String>,
+    /// mirror without a tap: the share of requests that go to the primary twice, for the noise floor [default: 0.1]
+    #[arg(long, env = "SHADOW_NOISE_RATE", value_name = "SHARE")]
+    pub noise_rate: Option<f64>,
+    /// mirror, proxy: bytes of a message beyond which an exchange is not compared [default: 16777216]
+    #[arg(long, env = "SHADOW_CAPTURE_BYTES", value_name = "BYTES")]
+    pub capture_bytes: Option<usize>,
+    /// mirror, proxy: methods that are never compared, by name or as /package.Service/Method
+    #[arg(long, env = "SHADOW_DENY_METHODS", value_name = "METHOD", value_delimiter = ',')]
+    pub deny_methods: Option<Vec<String>>,
+    /// What a primary without a tap predicts: "binary", "multiclass", "regression", "quantile"
+    #[arg(long, env = "SHADOW_PRIMARY_TASK", value_name = "TASK")]
+    pub primary_task: Option<String>,
+    /// Its classes, in the order of its probabilities and of integer labels; of a binary model the positive one second
+    #[arg(long, env = "SHADOW_PRIMARY_CLASSES", value_name = "CLASS", value_delimiter = ',')]
+    pub primary_classes: Option<Vec<String>>,
+    /// Its output with the label of each row, as text or integer [default: label, or the only one it can be]
+    #[arg(long, env = "SHADOW_PRIMARY_LABEL_OUTPUT", value_name = "OUTPUT")]
+    pub primary_label_output: Option<String>,
+    /// Its output with probabilities, the probability of the positive class, value or quantiles [default: probabilities,
+    /// value or quantiles, or the only one it can be]
+    #[arg(long, env = "SHADOW_PRIMARY_SCORES_OUTPUT", value_name = "OUTPUT")]
+    pub primary_scores_output: Option<String>,
+    /// How a class follows from its scores where it gives no label: "argmax", or "threshold=X" [default: threshold=0.5 for two
+    /// classes, else argmax]
+    #[arg(long, env = "SHADOW_PRIMARY_DECISION", value_name = "DECISION")]
+    pub primary_decision: Option<String>,
+    /// As primary-classes, for candidates on servers [default: the primary's]
+    #[arg(long, env = "SHADOW_CANDIDATE_CLASSES", value_name = "CLASS", value_delimiter = ',')]
+    pub candidate_classes: Option<Vec<String>>,
+    /// As primary-label-output, for candidates on servers
+    #[arg(long, env = "SHADOW_CANDIDATE_LABEL_OUTPUT", value_name = "OUTPUT")]
+    pub candidate_label_output: Option<String>,
+    /// As primary-scores-output, for candidates on servers
+    #[arg(long, env = "SHADOW_CANDIDATE_SCORES_OUTPUT", value_name = "OUTPUT")]
+    pub candidate_scores_output: Option<String>,
+    /// As primary-decision, for candidates on servers
+    #[arg(long, env = "SHADOW_CANDIDATE_DECISION", value_name = "DECISION")]
+    pub candidate_decision: Option<String>,
+    /// Where counts are kept, so that they survive a restart [default: nowhere]
+    #[arg(long, env = "SHADOW_STATE_FILE", value_name = "FILE")]
+    pub state_file: Option<PathBuf>,
+    /// How often they are written [default: 5s]
+    #[arg(long, env = "SHADOW_STATE_INTERVAL", value_name = "DURATION")]
+    pub state_interval: Option<String>,
     /// The candidate's name on its server [default: as the primary's]
     #[arg(long, env = "SHADOW_CANDIDATE_MODEL", value_name = "NAME")]
     pub candidate_model: Option<String>,
@@ -221,6 +293,15 @@ pub enum CandidateSource {
     },
 }
 
+/// One of those who rehearse.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rehearsing {
+    /// Its name in reports; empty: as its model is called.
+    pub name: String,
+    /// Where it is.
+    pub source: CandidateSource,
+}
+
 /// A configuration that can't be wrong.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -228,8 +309,30 @@ pub struct Config {
     pub primary: String,
     /// Which of its models.
     pub primary_model: Option<String>,
-    /// Who rehearses.
-    pub candidate: CandidateSource,
+    /// Who rehearses: one at least.
+    pub candidates: Vec<Rehearsing>,
+    /// Which way exchanges come in.
+    pub intake: Kind,
+    /// Whether the primary has a tap; absent: it is asked.
+    pub primary_tap: Option<bool>,
+    /// What a primary without a tap predicts.
+    pub primary_task: Option<v1::Task>,
+    /// How its outputs are read.
+    pub primary_outputs: Outputs,
+    /// How the outputs of candidates on servers are read.
+    pub candidate_outputs: Outputs,
+    /// How much may wait for its other half.
+    pub join: join::Bounds,
+    /// The share of requests that a primary without a tap answers twice.
+    pub noise_rate: f64,
+    /// Of a message.
+    pub capture_bytes: usize,
+    /// Never compared.
+    pub deny_methods: Vec<String>,
+    /// Where counts are kept.
+    pub state_file: Option<PathBuf>,
+    /// How often.
+    pub state_interval: Duration,
     /// Where gRPC is served.
     pub grpc_listen: Address,
     /// Where metrics and health are served over HTTP.
@@ -246,8 +349,8 @@ pub struct Config {
     pub queue: usize,
     /// Bytes that may wait.
     pub queue_bytes: usize,
-    /// Exchanges at the same time with the candidate.
-    pub concurrency: usize,
+    /// Exchanges at the same time with each candidate; absent: see [`Config::concurrency_of`].
+    pub concurrency: Option<usize>,
     /// For one exchange.
     pub candidate_timeout: Duration,
     /// A collector; absent: as the standard variables say.
@@ -272,6 +375,35 @@ pub struct Config {
     pub log_format: LogFormat,
 }
 
+/// Threads that the machine has for us.
+pub(crate) fn cores() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+impl Config {
+    /// Exchanges at the same time with a candidate.
+    pub fn concurrency_of(&self, candidate: &Rehearsing) -> usize {
+        self.concurrency.unwrap_or_else(|| match candidate.source {
+            CandidateSource::Package(_) => cores(),
+            CandidateSource::Server { .. } => 64,
+        })
+    }
+}
+
+/// `argmax`, or `threshold=X`.
+fn decision(p: &mut Problems, setting: &str, text: Option<&str>) -> Option<Decision> {
+    let text = text?;
+    let threshold = text.strip_prefix("threshold=").and_then(|number| number.parse::<f64>().ok());
+    match threshold.filter(|threshold| threshold.is_finite()) {
+        Some(threshold) => Some(Decision::Threshold(threshold)),
+        None if text == "argmax" => Some(Decision::Argmax),
+        None => {
+            p.add(setting, format_args!("expected argmax or threshold=X, got {text:?}"));
+            None
+        }
+    }
+}
+
 impl Settings {
     /// Validates everything and reports every problem.
     ///
@@ -294,29 +426,85 @@ impl Settings {
         };
         let primary = self.primary.unwrap_or_else(|| "http://127.0.0.1:8001".into());
         url(p, "primary", &primary);
-        let candidate = match self.candidate {
-            None => {
-                p.add("candidate", "expected a directory or http://HOST:PORT, got nothing");
-                CandidateSource::Package(PathBuf::new())
+        let on_server = [("candidate-model", &self.candidate_model), ("candidate-version", &self.candidate_version)];
+        let source = |p: &mut Problems, setting: &str, text: String| {
+            if text.contains("://") || text.starts_with("unix:") {
+                url(p, setting, &text);
+                let version = self.candidate_version.clone().unwrap_or_default();
+                return CandidateSource::Server { url: text, model: self.candidate_model.clone(), version };
             }
-            Some(text) if text.contains("://") || text.starts_with("unix:") => {
-                url(p, "candidate", &text);
-                CandidateSource::Server {
-                    url: text,
-                    model: self.candidate_model.clone(),
-                    version: self.candidate_version.clone().unwrap_or_default(),
-                }
+            CandidateSource::Package(text.into())
+        };
+        let mut candidates = Vec::new();
+        match (self.candidate, self.candidates) {
+            (None, None) => p.add("candidate", "expected a directory or http://HOST:PORT, got nothing"),
+            (Some(_), Some(_)) => p.add("candidate", "either candidate or candidates, not both"),
+            (Some(text), None) => {
+                candidates.push(Rehearsing { name: String::new(), source: source(p, "candidate", text) });
             }
-            Some(text) => {
-                for (name, value) in
-                    [("candidate-model", &self.candidate_model), ("candidate-version", &self.candidate_version)]
-                {
-                    if value.is_some() {
-                        p.add(name, "only for a candidate on a server; a package says its own");
+            (None, Some(list)) => {
+                for text in list {
+                    match text.split_once('=') {
+                        Some((name, place)) if !name.is_empty() && !place.is_empty() => {
+                            let source = source(p, "candidates", place.to_owned());
+                            candidates.push(Rehearsing { name: name.to_owned(), source });
+                        }
+                        _ => p.add("candidates", format_args!("expected NAME=DIR or NAME=URL, got {text:?}")),
                     }
                 }
-                CandidateSource::Package(text.into())
+                if candidates.is_empty() {
+                    p.add("candidates", "expected NAME=DIR or NAME=URL, got nothing");
+                }
+                for (n, candidate) in candidates.iter().enumerate() {
+                    if candidates[..n].iter().any(|earlier| earlier.name == candidate.name) {
+                        p.add("candidates", format_args!("two are called {:?}", candidate.name));
+                    }
+                }
             }
+        }
+        let package = |candidate: &Rehearsing| matches!(candidate.source, CandidateSource::Package(_));
+        if !candidates.is_empty() && candidates.iter().all(package) {
+            for (name, _) in on_server.into_iter().filter(|(_, value)| value.is_some()) {
+                p.add(name, "only for a candidate on a server; a package says its own");
+            }
+        }
+        let primary_tap = match self.primary_tap.as_deref() {
+            None | Some("auto") => None,
+            Some("on") => Some(true),
+            Some("off") => Some(false),
+            Some(other) => {
+                p.add("primary-tap", format_args!("expected on, off or auto, got {other:?}"));
+                None
+            }
+        };
+        let intake = p.take("intake", self.intake.as_deref().unwrap_or("tap").parse());
+        if intake == Kind::Tap && primary_tap == Some(false) {
+            p.add("primary-tap", "can't be off when intake is tap");
+        }
+        let primary_task = self.primary_task.as_deref().and_then(|text| match text {
+            "binary" => Some(v1::Task::Binary),
+            "multiclass" => Some(v1::Task::Multiclass),
+            "regression" => Some(v1::Task::Regression),
+            "quantile" => Some(v1::Task::Quantile),
+            other => {
+                p.add(
+                    "primary-task",
+                    format_args!("expected binary, multiclass, regression or quantile, got {other:?}"),
+                );
+                None
+            }
+        });
+        let primary_outputs = Outputs {
+            label: self.primary_label_output,
+            scores: self.primary_scores_output,
+            classes: self.primary_classes.unwrap_or_default(),
+            decision: decision(p, "primary-decision", self.primary_decision.as_deref()),
+        };
+        let candidate_outputs = Outputs {
+            label: self.candidate_label_output,
+            scores: self.candidate_scores_output,
+            classes: self.candidate_classes.unwrap_or_default(),
+            decision: decision(p, "candidate-decision", self.candidate_decision.as_deref()),
         };
         if let Some(endpoint) = &self.otlp_endpoint {
             url(p, "otlp-endpoint", endpoint);
@@ -344,12 +532,25 @@ impl Settings {
         for problem in gates.problems() {
             p.add("gates", problem);
         }
-        let cores = thread::available_parallelism().map_or(1, NonZero::get);
-        let concurrency = if matches!(candidate, CandidateSource::Package(_)) { cores } else { 64 };
         let config = Config {
             primary,
             primary_model: self.primary_model,
-            candidate,
+            candidates,
+            intake,
+            primary_tap,
+            primary_task,
+            primary_outputs,
+            candidate_outputs,
+            join: join::Bounds {
+                capacity: p.number("join-capacity", self.join_capacity, 8192, 1..=1 << 20),
+                bytes: p.number("join-bytes", self.join_bytes, 64 << 20, 1..=1 << 40),
+                ttl: p.duration("join-ttl", self.join_ttl.as_deref(), Duration::from_secs(10)),
+            },
+            noise_rate: p.number("noise-rate", self.noise_rate, 0.1, 0.0..=1.0),
+            capture_bytes: p.number("capture-bytes", self.capture_bytes, 16 << 20, 1..=1 << 30),
+            deny_methods: self.deny_methods.unwrap_or_default(),
+            state_file: self.state_file,
+            state_interval: p.duration("state-interval", self.state_interval.as_deref(), Duration::from_secs(5)),
             grpc_listen: address(p, "grpc-listen", self.grpc_listen, "0.0.0.0:8011"),
             admin_listen: address(p, "admin-listen", self.admin_listen, "0.0.0.0:8012"),
             sample_rate: p.number("sample-rate", self.sample_rate, 1.0, f64::MIN_POSITIVE..=1.0),
@@ -361,7 +562,7 @@ impl Settings {
             slices,
             queue: p.number("queue", self.queue, 4096, 1..=1 << 20),
             queue_bytes: p.number("queue-bytes", self.queue_bytes, 32 << 20, 1..=1 << 40),
-            concurrency: p.number("concurrency", self.concurrency, concurrency, 1..=4096),
+            concurrency: self.concurrency.map(|concurrency| p.number("concurrency", Some(concurrency), 1, 1..=4096)),
             candidate_timeout: p.duration(
                 "candidate-timeout",
                 self.candidate_timeout.as_deref(),

@@ -1,166 +1,188 @@
-//! Intake from the tap: subscribes, follows, and subscribes again for ever.
+//! Where exchanges come from: one stream of them, whichever way they come in.
+//!
+//! * [`tap`] — the primary's own copy of what it answered
+//! * [`mirror`] — a mesh sends a copy of each request; [`join`] finds the primary's answer to it in the tap's copy, or
+//!   [`execution`] asks the primary once more, off the user's path
+//! * [`proxy`] — in the path of the calls, byte for byte; [`capture`] makes exchanges of what went by
+//! * [`primary`] — who the primary is, where there is no tap to say so
 
-use std::{sync::Arc, time::Duration};
+use std::sync::{Arc, Mutex};
 
-use anyhow::{Context, bail};
-use understudy::{
-    identity::credentials::{Bearer, Credentials},
-    shutdown::{Phase, Phases},
-    v1::{
-        ModelDescription, SubscribeRequest, TapCounts, TapDescription, TapMessage, tap_service_client::TapServiceClient,
-    },
-};
+use http::HeaderMap;
+use understudy::v1::Method;
 
-use crate::{
-    config::Config,
-    rehearsal::{Primary, Rehearsal},
-};
+pub mod capture;
+pub mod execution;
+pub mod join;
+pub mod mirror;
+pub mod primary;
+pub mod proxy;
+pub(crate) mod reach;
+pub mod tap;
 
-/// The first pause before subscribing again; it doubles up to the last.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// Short enough that comparisons resume within five seconds, whoever was restarted.
-const LAST_PAUSE: Duration = Duration::from_secs(2);
-/// What the server's side of the connection must answer within.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// What marks a request as part of a rehearsal: it is never mirrored or compared again.
+pub const MARKER: &str = "x-shadow";
 
-/// The side that follows the primary.
-#[derive(Clone, Debug)]
-pub struct Intake {
-    /// `http(s)://HOST:PORT` or `unix:PATH`.
-    url: String,
-    /// Which model; absent: the only one.
-    model: Option<String>,
-    sample_rate: f64,
-    credentials: Credentials,
-    bearer: Bearer,
+/// Which way exchanges come in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    /// From the primary's tap.
+    #[default]
+    Tap,
+    /// From a mesh that mirrors requests.
+    Mirror,
+    /// Through this process.
+    Proxy,
 }
 
-impl Intake {
-    /// As configured.
-    ///
-    /// # Errors
-    /// The token's file can't be read.
-    pub fn new(config: &Config) -> Result<Self, String> {
-        let credentials = config.primary_credentials.clone();
-        Ok(Self {
-            url: config.primary.clone(),
-            model: config.primary_model.clone(),
-            sample_rate: config.sample_rate,
-            bearer: credentials.bearer().map_err(|error| format!("primary-token-file: {error}"))?,
-            credentials,
-        })
-    }
-
-    /// Follows the tap until the process closes.
-    pub async fn run(self, rehearsal: Arc<Rehearsal>, phases: Phases) {
-        let mut pause = FIRST_PAUSE;
-        loop {
-            let before = rehearsal.intake().subscriptions;
-            let ended = tokio::select! {
-                ended = self.subscribe(&rehearsal) => ended,
-                () = phases.reached(Phase::Draining) => return,
-            };
-            let error = match ended {
-                Ok(()) => "the server has ended the subscription".to_owned(),
-                Err(error) => format!("{error:#}"),
-            };
-            {
-                let mut state = rehearsal.intake();
-                state.connected = false;
-                if state.subscriptions > before {
-                    pause = FIRST_PAUSE;
-                }
-                state.last_error.clone_from(&error);
-            }
-            tracing::warn!(primary = self.url, error, again_in = ?pause, "not subscribed to the tap");
-            // Jitter: replicas that lost the same server do not come back in step.
-            let jittered = pause.mul_f64(0.75 + 0.5 * fastrand::f64());
-            tokio::select! {
-                () = tokio::time::sleep(jittered) => {}
-                () = phases.reached(Phase::Draining) => return,
-            }
-            pause = (pause * 2).min(LAST_PAUSE);
+impl Kind {
+    /// The name in the configuration and in reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tap => "tap",
+            Self::Mirror => "mirror",
+            Self::Proxy => "proxy",
         }
     }
+}
 
-    async fn subscribe(&self, rehearsal: &Rehearsal) -> anyhow::Result<()> {
-        // Certificates are read anew for each connection.
-        let endpoint = self.credentials.endpoint(&self.url).map_err(anyhow::Error::msg)?;
-        let channel = endpoint
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(Duration::from_secs(10))
-            .keep_alive_timeout(Duration::from_secs(10))
-            .keep_alive_while_idle(true)
-            .initial_connection_window_size(8 << 20)
-            .initial_stream_window_size(4 << 20)
-            .connect()
-            .await
-            .context("can't connect")?;
-        // A message is at most what the server had queued for us, which the server bounds.
-        let mut client = TapServiceClient::with_interceptor(channel, self.bearer.clone()).max_decoding_message_size(usize::MAX);
-        let request = SubscribeRequest {
-            subscriber: "shadow-sidecar".into(),
-            sample_rate: self.sample_rate,
-            models: self.model.iter().cloned().collect(),
-        };
-        let mut messages = client.subscribe(request).await.context("the tap refuses")?.into_inner();
-        let mut counts = TapCounts::default();
-        let mut followed = None;
-        while let Some(message) = messages.message().await.context("the tap has failed")? {
-            let TapMessage { description, exchanges, counts: told } = message;
-            if let Some(description) = description {
-                let primary = self.choose(&description)?;
-                rehearsal.candidate.settle(&primary.name).await;
-                rehearsal.follow(&primary)?;
-                let mut state = rehearsal.intake();
-                if !state.connected {
-                    state.connected = true;
-                    state.subscriptions += 1;
-                    state.last_error.clear();
-                    tracing::info!(
-                        primary = self.url,
-                        model = primary.name,
-                        version = primary.version,
-                        "subscribed to the tap"
-                    );
-                }
-                followed = Some(primary);
-            }
-            for exchange in exchanges {
-                rehearsal.offer(exchange);
-            }
-            if let Some(told) = told {
-                let lost = told.dropped_queue_full.saturating_sub(counts.dropped_queue_full);
-                if lost > 0 {
-                    rehearsal.lost_on_server(lost, told.dropped_rows.saturating_sub(counts.dropped_rows));
-                }
-                rehearsal.intake().sampled_out += told.sampled_out.saturating_sub(counts.sampled_out);
-                counts = told;
-            }
-            // A candidate's server may have said that its version is another one now.
-            if let Some(primary) = &followed {
-                rehearsal.follow(primary)?;
-            }
+impl std::str::FromStr for Kind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let kinds = [Self::Tap, Self::Mirror, Self::Proxy];
+        kinds
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| format!("expected tap, mirror or proxy, got {text:?}"))
+    }
+}
+
+/// Which half of an exchange is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The request, as the mesh has mirrored it or as it went by.
+    Mirror,
+    /// The primary's answer, from the tap.
+    Tap,
+}
+
+/// Why the other half never came, or is of no use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmatched {
+    /// It did not come in time.
+    Ttl,
+    /// Too much was waiting.
+    Evicted,
+    /// Larger than what may be kept.
+    Oversize,
+    /// The primary has answered with an error.
+    PrimaryError,
+    /// There was too much to do.
+    Shed,
+    /// It is no message of the method.
+    Undecodable,
+}
+
+impl Side {
+    /// Both, in the order of a report.
+    pub const ALL: [Self; 2] = [Self::Mirror, Self::Tap];
+
+    /// The name in reports and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mirror => "mirror",
+            Self::Tap => "tap",
         }
-        Ok(())
     }
+}
 
-    /// The newest version of the model that is followed.
-    fn choose(&self, description: &TapDescription) -> anyhow::Result<Primary> {
-        let mut names: Vec<&str> = description.models.iter().map(|model| model.name.as_str()).collect();
-        names.dedup();
-        let name = match (&self.model, names.as_slice()) {
-            (Some(name), _) => name,
-            (None, [only]) => *only,
-            (None, _) => bail!("the primary serves {names:?}: the setting primary-model must say which to follow"),
-        };
-        let newest = description
-            .models
-            .iter()
-            .filter(|model| model.name == name)
-            .max_by_key(|model| model.version.parse::<u64>().unwrap_or(0))
-            .with_context(|| format!("the primary does not serve {name:?} but {names:?}"))?;
-        let ModelDescription { name, version, classes, schema_json, .. } = newest.clone();
-        Ok(Primary { name, version, task: newest.task(), classes, schema_json })
+impl Unmatched {
+    /// All reasons, in the order of a report.
+    pub const ALL: [Self; 6] =
+        [Self::Ttl, Self::Evicted, Self::Oversize, Self::PrimaryError, Self::Shed, Self::Undecodable];
+
+    /// The name in reports and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ttl => "ttl",
+            Self::Evicted => "evicted",
+            Self::Oversize => "oversize",
+            Self::PrimaryError => "primary_error",
+            Self::Shed => "shed",
+            Self::Undecodable => "undecodable",
+        }
     }
+}
+
+/// The state of the intake, for the report. For a mirror or a proxy, at every moment:
+/// requests = denied + looped + left out by sampling + matched + unmatched on the mirror's side + waiting there + under way.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct IntakeState {
+    /// Which way exchanges come in.
+    pub kind: Kind,
+    /// Whether the tap is subscribed; without a tap, whether the primary has said who it is.
+    pub connected: bool,
+    /// Subscriptions so far; without a tap, how often the primary has said who it is.
+    pub subscriptions: u64,
+    /// Left out by sampling.
+    pub sampled_out: u64,
+    /// The last thing that went wrong.
+    pub last_error: String,
+    /// Requests that came in through a mirror or a proxy.
+    pub requests: u64,
+    /// Those of methods that are not to be compared.
+    pub denied: u64,
+    /// Those that were part of a rehearsal already.
+    pub looped: u64,
+    /// Those whose answer by the primary became known.
+    pub matched: u64,
+    /// Halves that wait for the other one, by [`Side`].
+    pub waiting: [u64; 2],
+    /// Halves that have none, by [`Side`] and [`Unmatched`].
+    pub unmatched: [[u64; 6]; 2],
+    /// Requests that wait for the primary without a tap, or whose answer has not gone by yet.
+    pub under_way: u64,
+    /// Requests that were sent to the primary once more, to know its answer.
+    pub executed: u64,
+    /// Requests that were sent to it twice, for the noise floor.
+    pub repeated: u64,
+}
+
+/// The state, shared by all who change it.
+pub type Shared = Arc<Mutex<IntakeState>>;
+
+impl IntakeState {
+    /// `count` halves have no other.
+    pub fn unmatched(&mut self, side: Side, reason: Unmatched, count: u64) {
+        self.unmatched[side as usize][reason as usize] += count;
+    }
+}
+
+/// The method that can be compared, of a path.
+pub(crate) fn method(path: &str) -> Option<Method> {
+    match path {
+        "/inference.GRPCInferenceService/ModelInfer" => Some(Method::ModelInfer),
+        "/understudy.v1.PredictionService/Predict" => Some(Method::Predict),
+        _ => None,
+    }
+}
+
+/// The path of a method that can be compared.
+pub(crate) fn path(method: Method) -> &'static str {
+    match method {
+        Method::Predict => "/understudy.v1.PredictionService/Predict",
+        Method::ModelInfer | Method::Unspecified => "/inference.GRPCInferenceService/ModelInfer",
+    }
+}
+
+/// Whether a request is part of a rehearsal already.
+pub(crate) fn is_marked(headers: &HeaderMap) -> bool {
+    headers.contains_key(MARKER)
+}
+
+/// A header as text, at most 256 bytes of it; empty when it is absent or not ASCII.
+pub(crate) fn header(headers: &HeaderMap, name: &str) -> String {
+    let text = headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    text.get(..256).unwrap_or(text).to_owned()
 }

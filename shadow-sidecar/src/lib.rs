@@ -1,10 +1,12 @@
 //! The process that observes. The life of an exchange, by file:
 //!
-//! 1. [`intake`]: it comes from the server's tap; [`rehearsal`] gives it a ticket and a place in a bounded queue
+//! 1. [`intake`]: it comes from the server's tap, from a mesh's mirror or through this process as an [`exchange`];
+//!    [`rehearsals`] offers it to every candidate, and its [`rehearsal`] gives it a ticket and a place in a bounded queue
 //! 2. [`candidate`]: the candidate answers the same request, in this process or on a server of its own
 //! 3. [`answers`]: both answers are read; [`compare`]: row by row, the same or not, and by how much
-//! 4. [`tally`]: counters that add up, by [`slicer`] also for segments of rows; [`stats`]: what can be said from them; [`verdict`]: may the candidate take over?
-//! 5. [`report`], [`otlp`], [`metrics`]: who is told
+//! 4. [`tally`]: counters that add up, by [`slicer`] also for segments of rows; [`stats`]: what can be said from them;
+//!    [`verdict`]: may the candidate take over?
+//! 5. [`report`], [`otlp`], [`metrics`]: who is told; [`state`]: what survives a restart
 //! 6. [`page`], with [`history`]: who looks
 //!
 //! `compare`, `tally`, `stats` and `verdict` are plain structs and functions: no async, no clock, no OpenTelemetry, so that a
@@ -17,6 +19,7 @@ pub mod candidate;
 pub mod cloudevents;
 pub mod compare;
 pub mod config;
+pub mod exchange;
 pub mod history;
 pub mod intake;
 pub mod metrics;
@@ -24,11 +27,13 @@ pub mod otlp;
 pub mod page;
 pub mod recording;
 pub mod rehearsal;
+pub mod rehearsals;
 pub mod report;
 pub mod report_json;
 pub mod run;
 mod service;
 pub mod slicer;
+pub mod state;
 pub mod stats;
 pub mod tally;
 pub mod verdict;

@@ -12,6 +12,7 @@ use understudy::{status, telemetry};
 
 use crate::{
     compare::RowOutcome,
+    intake::{IntakeState, Kind, Side, Unmatched},
     rehearsal::Epoch,
     tally::{DropReason, Latency, Tally},
     verdict::{Judgement, Verdict},
@@ -40,6 +41,10 @@ const VERDICT: &str = "shadow_verdict";
 const IN_FLIGHT: &str = "shadow_in_flight";
 const SCORE_DELTA: &str = "shadow_score_delta";
 const LATENCY: &str = "shadow_latency_seconds";
+const INTAKE: &str = "shadow_intake_requests_total";
+const INTAKE_UNMATCHED: &str = "shadow_intake_unmatched_total";
+const INTAKE_WAITING: &str = "shadow_intake_waiting";
+const STATE: &str = "shadow_state_files_total";
 const OTLP_EXPORTS: &str = "shadow_otlp_exports_total";
 
 const DELTA_BUCKETS: [f64; 12] = [-0.5, -0.2, -0.1, -0.05, -0.01, -0.001, 0.001, 0.01, 0.05, 0.1, 0.2, 0.5];
@@ -47,11 +52,52 @@ const DELTA_BUCKETS: [f64; 12] = [-0.5, -0.2, -0.1, -0.05, -0.01, -0.001, 0.001,
 /// All instruments of one sidecar.
 pub struct Metrics {
     recorder: PrometheusRecorder,
+    /// Exports to the collector that arrived, and that did not.
+    pub otlp: [Counter; 2],
+    /// The file that survives a restart.
+    pub state: StateCounters,
+}
+
+/// What is recorded for each comparison with one candidate.
+#[derive(Clone)]
+pub struct Comparisons {
     score_delta: Histogram,
     primary_latency: Histogram,
     candidate_latency: Histogram,
-    /// Exports to the collector that arrived, and that did not.
-    pub otlp: [Counter; 2],
+}
+
+impl fmt::Debug for Comparisons {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Comparisons").finish_non_exhaustive()
+    }
+}
+
+impl Comparisons {
+    /// One exchange was compared.
+    pub fn compared(&self, outcomes: &[RowOutcome], latency: Latency) {
+        for delta in outcomes.iter().filter_map(|outcome| outcome.delta) {
+            self.score_delta.record(delta);
+        }
+        self.primary_latency.record(latency.primary as f64 / 1e9);
+        self.candidate_latency.record(latency.candidate as f64 / 1e9);
+    }
+}
+
+/// What became of the file that survives a restart.
+#[derive(Clone)]
+pub struct StateCounters {
+    /// Written.
+    pub written: Counter,
+    /// Not written.
+    pub failed: Counter,
+    /// Found and not used: torn, or of another program or version.
+    pub refused: Counter,
+}
+
+impl fmt::Debug for StateCounters {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("StateCounters").finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Metrics {
@@ -67,25 +113,28 @@ impl Metrics {
     /// The recorder can't be built; see [`telemetry::recorder`].
     pub fn new() -> Result<Self, BuildError> {
         let recorder = telemetry::recorder(&[(SCORE_DELTA, &DELTA_BUCKETS), (LATENCY, &telemetry::LATENCY_BUCKETS)])?;
-        let (score_delta, primary_latency, candidate_latency, otlp) = metrics::with_local_recorder(&recorder, || {
+        let (otlp, state) = metrics::with_local_recorder(&recorder, || {
             describe();
             (
-                histogram!(SCORE_DELTA),
-                histogram!(LATENCY, "role" => "primary"),
-                histogram!(LATENCY, "role" => "candidate"),
                 ["sent", "failed"].map(|outcome| counter!(OTLP_EXPORTS, "outcome" => outcome)),
+                StateCounters {
+                    written: counter!(STATE, "outcome" => "written"),
+                    failed: counter!(STATE, "outcome" => "failed"),
+                    refused: counter!(STATE, "outcome" => "refused"),
+                },
             )
         });
-        Ok(Self { recorder, score_delta, primary_latency, candidate_latency, otlp })
+        Ok(Self { recorder, otlp, state })
     }
 
-    /// One exchange was compared.
-    pub fn compared(&self, outcomes: &[RowOutcome], latency: Latency) {
-        for delta in outcomes.iter().filter_map(|outcome| outcome.delta) {
-            self.score_delta.record(delta);
-        }
-        self.primary_latency.record(latency.primary as f64 / 1e9);
-        self.candidate_latency.record(latency.candidate as f64 / 1e9);
+    /// For comparisons with this candidate.
+    pub fn comparisons(&self, candidate: &str) -> Comparisons {
+        let candidate = candidate.to_owned();
+        metrics::with_local_recorder(&self.recorder, || Comparisons {
+            score_delta: histogram!(SCORE_DELTA, "candidate" => candidate.clone()),
+            primary_latency: histogram!(LATENCY, "role" => "primary", "candidate" => candidate.clone()),
+            candidate_latency: histogram!(LATENCY, "role" => "candidate", "candidate" => candidate),
+        })
     }
 
     /// Publishes the counters of `epoch` as they are.
@@ -150,6 +199,34 @@ impl Metrics {
         });
     }
 
+    /// Publishes what became of the requests of a mirror or a proxy.
+    pub fn took_in(&self, state: &IntakeState) {
+        if state.kind == Kind::Tap {
+            return;
+        }
+        metrics::with_local_recorder(&self.recorder, || {
+            for (outcome, count) in [
+                ("matched", state.matched),
+                ("denied", state.denied),
+                ("looped", state.looped),
+                ("sampled_out", state.sampled_out),
+                ("executed", state.executed),
+                ("repeated", state.repeated),
+            ] {
+                counter!(INTAKE, "outcome" => outcome).absolute(count);
+            }
+            for side in Side::ALL {
+                let under_way = if side == Side::Mirror { state.under_way } else { 0 };
+                let waiting = state.waiting[side as usize] + under_way;
+                gauge!(INTAKE_WAITING, "side" => side.as_str()).set(waiting as f64);
+                for reason in Unmatched::ALL {
+                    let count = state.unmatched[side as usize][reason as usize];
+                    counter!(INTAKE_UNMATCHED, "side" => side.as_str(), "reason" => reason.as_str()).absolute(count);
+                }
+            }
+        });
+    }
+
     /// For instruments that are not the sidecar's own.
     pub fn recorder(&self) -> &PrometheusRecorder {
         &self.recorder
@@ -201,5 +278,9 @@ fn describe() {
     describe_gauge!(IN_FLIGHT, "exchanges that wait for the candidate or are with it");
     describe_histogram!(SCORE_DELTA, "candidate's score minus primary's");
     describe_histogram!(LATENCY, Unit::Seconds, "of compared exchanges; the candidate's is not what clients would see");
+    describe_counter!(INTAKE, "requests that came in through a mirror or a proxy, by what became of them");
+    describe_counter!(INTAKE_UNMATCHED, "halves of exchanges that never found the other half, by side and reason");
+    describe_gauge!(INTAKE_WAITING, "halves of exchanges that wait for the other half");
+    describe_counter!(STATE, "files with counts that survive a restart, by what became of them");
     describe_counter!(OTLP_EXPORTS, "exports to the collector, by outcome");
 }

@@ -2,6 +2,7 @@
 //! and back into the tally. Every exchange has one ticket, and every ticket ends in one counter.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -10,123 +11,98 @@ use std::{
 };
 
 use anyhow::Context as _;
+use futures_util::FutureExt as _;
 use model::Schema;
-use prost::Message;
-use tokio::sync::{Mutex as AsyncMutex, mpsc};
-use tonic::{Code, Status};
-use understudy::{
-    inference::ModelInferResponse,
-    v1::{self, Exchange, Method, PredictResponse},
+use tokio::{
+    sync::{Mutex as AsyncMutex, mpsc},
+    task::AbortHandle,
 };
+use tonic::{Code, Status};
+use understudy::v1;
 
 use crate::{
-    answers,
-    candidate::{Candidate, Request},
-    compare::{self, Answer, Comparator, Role, RowOutcome, Tolerance},
-    history::History,
+    candidate::Candidate,
+    compare::{self, Answer, Comparator, RowOutcome, Tolerance},
+    exchange::{Offered, Request},
+    intake::IntakeState,
     metrics::Metrics,
     otlp::Histograms,
     slicer::{Declaration, Slicing},
-    tally::{DropReason, Latency, Measures, Outcomes, Tally, Ticket},
+    state::Saved,
+    tally::{DropReason, Latency, Measures, Outcomes, Ticket},
     verdict::Gates,
 };
 
-/// The primary as the tap describes it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Primary {
-    /// Name.
-    pub name: String,
-    /// Version.
-    pub version: String,
-    /// What it predicts.
-    pub task: v1::Task,
-    /// In the order of its probabilities.
-    pub classes: Vec<String>,
-    /// Its schema, as it is in its package.
-    pub schema_json: bytes::Bytes,
-}
+mod epoch;
 
-/// One pair of versions under one comparator. Counts never pool across epochs.
-#[derive(Debug)]
-pub struct Epoch {
-    /// From 1.
-    pub number: u64,
-    /// Who answers the clients.
-    pub primary: Primary,
-    /// Name and version of who rehearses.
-    pub candidate: (String, String),
-    /// When it began.
-    pub started: Instant,
-    /// The same on the wall's clock, in nanoseconds.
-    pub started_unix_nanos: u64,
-    /// What counts as agreement.
-    pub comparator: Comparator,
-    /// By which segments rows are counted; absent when none are declared.
-    slicing: Option<Slicing>,
-    tally: Mutex<Tally>,
-    history: Mutex<History>,
-}
-
-impl Epoch {
-    /// Its counters.
-    pub fn tally(&self) -> MutexGuard<'_, Tally> {
-        // A panic between two counters can't leave them torn: each method of Tally is one step.
-        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How it went, for the page; the ticker feeds it.
-    pub fn history(&self) -> MutexGuard<'_, History> {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The state of the intake, for the report.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct IntakeState {
-    /// Whether the tap is subscribed.
-    pub connected: bool,
-    /// Subscriptions so far.
-    pub subscriptions: u64,
-    /// Left out by sampling.
-    pub sampled_out: u64,
-    /// The last thing that went wrong.
-    pub last_error: String,
-}
+use epoch::Parts;
+pub use epoch::{Epoch, Primary};
 
 /// An exchange on its way to the candidate.
 struct Job {
-    exchange: Exchange,
+    offered: Arc<Offered>,
     epoch: Arc<Epoch>,
     ticket: Ticket,
     bytes: usize,
 }
 
+/// Where a rehearsal stands.
+#[derive(Default)]
+struct Stage {
+    /// Who answers the clients.
+    primary: Option<Arc<Primary>>,
+    /// Absent until both models are known.
+    epoch: Option<Arc<Epoch>>,
+    /// The number of the last epoch.
+    number: u64,
+    /// What was offered before the epoch began.
+    waiting: Waiting,
+    /// Asks the candidate's server who it is.
+    settling: Option<AbortHandle>,
+    /// Why there is no epoch.
+    problem: String,
+    /// What an earlier process has counted, until the first epoch begins.
+    saved: Option<Saved>,
+}
+
+/// Exchanges that wait for an epoch, and those for which there was no room.
+#[derive(Default)]
+struct Waiting {
+    offered: Vec<Arc<Offered>>,
+    bytes: usize,
+    /// By reason: exchanges and rows.
+    lost: Vec<(DropReason, u64, u64)>,
+}
+
 /// The rehearsal of one candidate.
 pub struct Rehearsal {
+    /// As it is configured; empty: its model's own.
+    label: String,
     /// Who rehearses.
     pub candidate: Candidate,
     /// What it must prove.
     pub gates: Gates,
     tolerance: Tolerance,
     slices: Vec<Declaration>,
-    /// Absent until the primary is known.
-    current: Mutex<Option<Arc<Epoch>>>,
+    stage: Mutex<Stage>,
     manual_restarts: AtomicUsize,
-    intake: Mutex<IntakeState>,
+    intake: Arc<Mutex<IntakeState>>,
     queue: mpsc::Sender<Job>,
     jobs: AsyncMutex<mpsc::Receiver<Job>>,
     queued_bytes: AtomicUsize,
-    max_queued_bytes: usize,
-    timeout: Duration,
+    bounds: Bounds,
     metrics: Arc<Metrics>,
     histograms: Histograms,
 }
 
 impl std::fmt::Debug for Rehearsal {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Rehearsal").field("candidate", &self.candidate.identity()).finish_non_exhaustive()
+        out.debug_struct("Rehearsal").field("candidate", &self.identity()).finish_non_exhaustive()
     }
 }
+
+/// Between two attempts to learn who a candidate's server is.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Sizes and times of a rehearsal.
 #[derive(Clone, Copy, Debug)]
@@ -140,29 +116,30 @@ pub struct Bounds {
 }
 
 impl Rehearsal {
-    /// Nothing is offered yet.
+    /// Nothing is offered yet. `label` is the candidate's name in reports; empty: as its model is called.
     pub fn new(
+        label: &str,
         candidate: Candidate,
-        gates: Gates,
-        tolerance: Tolerance,
+        (gates, tolerance): (Gates, Tolerance),
         bounds: Bounds,
+        intake: Arc<Mutex<IntakeState>>,
         metrics: Arc<Metrics>,
         histograms: Histograms,
     ) -> Self {
         let (queue, jobs) = mpsc::channel(bounds.queue);
         Self {
+            label: label.to_owned(),
             candidate,
             gates,
             tolerance,
             slices: Vec::new(),
-            current: Mutex::default(),
+            stage: Mutex::default(),
             manual_restarts: AtomicUsize::new(0),
-            intake: Mutex::default(),
+            intake,
             queue,
             jobs: AsyncMutex::new(jobs),
             queued_bytes: AtomicUsize::new(0),
-            max_queued_bytes: bounds.queue_bytes,
-            timeout: bounds.timeout,
+            bounds,
             metrics,
             histograms,
         }
@@ -174,14 +151,63 @@ impl Rehearsal {
         Self { slices, ..self }
     }
 
-    /// The epoch now, if the primary is known.
-    pub fn epoch(&self) -> Option<Arc<Epoch>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// An earlier process has counted this: the first epoch goes on with it, if it is about the same.
+    pub fn resume(&self, saved: Saved) {
+        self.manual_restarts.store(saved.manual_restarts as usize, Ordering::Relaxed);
+        self.stage().saved = Some(saved);
     }
 
-    /// The state of the intake.
-    pub fn intake(&self) -> MutexGuard<'_, IntakeState> {
-        self.intake.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What a later process is to go on with.
+    pub fn save(&self) -> Option<Saved> {
+        let stage = self.stage();
+        // Until it is known whether it can be gone on with, it is kept.
+        let Some(epoch) = stage.epoch.clone() else { return stage.saved.clone() };
+        drop(stage);
+        let tally = epoch.tally().clone();
+        Some(Saved {
+            name: self.name(),
+            subject: epoch.subject(),
+            number: epoch.number,
+            manual_restarts: self.manual_restarts(),
+            started_unix_nanos: epoch.started_unix_nanos,
+            observed_nanos: epoch.started.elapsed().as_nanos() as u64,
+            tally,
+        })
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the candidate is called here.
+    pub fn name(&self) -> String {
+        self.identity().0
+    }
+
+    /// What the candidate is called here, and its version.
+    pub fn identity(&self) -> (String, String) {
+        let (name, version) = self.candidate.identity();
+        (if self.label.is_empty() { name } else { self.label.clone() }, version)
+    }
+
+    /// The epoch now, if both models are known.
+    pub fn epoch(&self) -> Option<Arc<Epoch>> {
+        self.stage().epoch.clone()
+    }
+
+    /// The state of the intake, with what keeps this rehearsal from beginning.
+    pub fn intake(&self) -> IntakeState {
+        let mut state = self.intake.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let problem = &self.stage().problem;
+        if !problem.is_empty() {
+            state.last_error.clone_from(problem);
+        }
+        state
+    }
+
+    /// What keeps this rehearsal from beginning; empty when nothing does.
+    pub fn problem(&self) -> String {
+        self.stage().problem.clone()
     }
 
     /// How often an epoch was begun by hand.
@@ -189,17 +215,39 @@ impl Rehearsal {
         self.manual_restarts.load(Ordering::Relaxed) as u64
     }
 
-    /// The primary is this one from now on; begins a new epoch when that, or the candidate's version, is news.
-    ///
-    /// # Errors
-    /// The two models can't be compared; then there is no epoch, and nothing is offered.
-    pub fn follow(&self, primary: &Primary) -> anyhow::Result<()> {
-        let identity = self.candidate.identity();
-        let same = |epoch: &Arc<Epoch>| epoch.primary == *primary && epoch.candidate == identity;
-        if self.epoch().as_ref().is_some_and(same) {
-            return Ok(());
+    /// The primary is this one from now on; begins a new epoch when that, or the candidate's version, is news. A server is
+    /// first asked who it is, however long that takes.
+    pub fn follow(self: &Arc<Self>, primary: &Arc<Primary>) {
+        let mut stage = self.stage();
+        if stage.primary.as_ref().is_some_and(|known| Arc::ptr_eq(known, primary) || known == primary) {
+            if stage.epoch.as_ref().is_some_and(|epoch| epoch.candidate != self.identity()) {
+                self.begin_epoch(stage);
+            }
+            return;
         }
-        self.begin_epoch(Some(primary))
+        stage.primary = Some(primary.clone());
+        if let Some(before) = stage.epoch.take() {
+            before.tally().close(DropReason::Shutdown);
+        }
+        if let Some(settling) = stage.settling.take() {
+            settling.abort();
+        }
+        if matches!(self.candidate, Candidate::Package(_)) {
+            return self.begin_epoch(stage);
+        }
+        let (rehearsal, primary) = (self.clone(), primary.clone());
+        let settling = tokio::spawn(async move {
+            while let Err(problem) = rehearsal.candidate.settle(&primary).await {
+                tracing::warn!(candidate = rehearsal.name(), problem, "the candidate is not known yet");
+                rehearsal.stage().problem = format!("candidate: {problem}");
+                tokio::time::sleep(RETRY).await;
+            }
+            let stage = rehearsal.stage();
+            if stage.primary.as_ref().is_some_and(|now| Arc::ptr_eq(now, &primary)) {
+                rehearsal.begin_epoch(stage);
+            }
+        });
+        stage.settling = Some(settling.abort_handle());
     }
 
     /// Begins counting anew, with the same models.
@@ -207,19 +255,53 @@ impl Rehearsal {
     /// # Errors
     /// There is no epoch yet.
     pub fn restart(&self) -> anyhow::Result<()> {
+        let stage = self.stage();
+        anyhow::ensure!(stage.epoch.is_some(), "no epoch can begin before the primary is known");
         self.manual_restarts.fetch_add(1, Ordering::Relaxed);
-        self.begin_epoch(None)
+        self.begin_epoch(stage);
+        Ok(())
     }
 
-    fn begin_epoch(&self, primary: Option<&Primary>) -> anyhow::Result<()> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = current.take();
-        let Some(primary) = primary.or(before.as_ref().map(|epoch| &epoch.primary)).cloned() else {
-            anyhow::bail!("no epoch can begin before the primary is known");
-        };
-        if let Some(before) = &before {
+    fn begin_epoch(&self, mut stage: MutexGuard<'_, Stage>) {
+        let Some(primary) = stage.primary.clone() else { return };
+        if let Some(before) = stage.epoch.take() {
             before.tally().close(DropReason::Shutdown);
         }
+        let epoch = match self.new_epoch(stage.number + 1, primary) {
+            Ok(epoch) => Arc::new(match stage.saved.take() {
+                Some(saved) => epoch.after(saved),
+                None => epoch,
+            }),
+            Err(error) => {
+                tracing::error!(candidate = self.name(), error = format!("{error:#}"), "no epoch can begin");
+                stage.problem = format!("{error:#}");
+                // Nothing waits for what will not begin.
+                (stage.waiting, stage.settling) = (Waiting::default(), None);
+                return;
+            }
+        };
+        tracing::info!(
+            epoch = epoch.number,
+            primary = epoch.primary.name,
+            primary_version = epoch.primary.version,
+            candidate = epoch.candidate.0,
+            candidate_version = epoch.candidate.1,
+            "epoch begins"
+        );
+        stage.problem.clear();
+        stage.number = epoch.number;
+        let waiting = std::mem::take(&mut stage.waiting);
+        stage.epoch = Some(epoch.clone());
+        drop(stage);
+        for (reason, exchanges, rows) in waiting.lost {
+            epoch.tally().lost(reason, exchanges, rows);
+        }
+        for offered in waiting.offered {
+            self.enqueue(offered, epoch.clone());
+        }
+    }
+
+    fn new_epoch(&self, number: u64, primary: Arc<Primary>) -> anyhow::Result<Epoch> {
         let task = match primary.task {
             v1::Task::Binary => compare::Task::Binary,
             v1::Task::Multiclass => compare::Task::Multiclass,
@@ -236,7 +318,7 @@ impl Rehearsal {
         };
         anyhow::ensure!(own == task, "the primary's task is {task:?}, the candidate's {own:?}");
         let classes = self.candidate.classes(&primary.classes);
-        let comparator = Comparator::new(task, &primary.classes, classes, self.tolerance)?;
+        let comparator = Comparator::new(task, &primary.classes, &classes, self.tolerance)?;
         let slicing = self.slicing_of(&primary)?;
         let measures = Measures {
             task,
@@ -244,28 +326,18 @@ impl Rehearsal {
             slices: slicing.as_ref().map_or_else(Vec::new, |slicing| slicing.slicer().names().to_vec()),
             latency_ratio: self.gates.max_latency_ratio.unwrap_or(1.0),
         };
-        let number = before.map_or(1, |epoch| epoch.number + 1);
-        let epoch = Epoch {
-            number,
-            tally: Mutex::new(Tally::new(number, comparator.classes()).measuring(&measures)),
+        let candidate = self.identity();
+        let parts = Parts {
+            comparisons: self.metrics.comparisons(&candidate.0),
+            itself: comparator.against_itself(),
             slicing,
-            history: Mutex::default(),
-            candidate: self.candidate.identity(),
-            started: now(),
-            started_unix_nanos: unix_nanos(),
-            comparator,
+            measures,
             primary,
+            candidate,
+            comparator,
+            reading: self.candidate.reading(),
         };
-        tracing::info!(
-            epoch = number,
-            primary = epoch.primary.name,
-            primary_version = epoch.primary.version,
-            candidate = epoch.candidate.0,
-            candidate_version = epoch.candidate.1,
-            "epoch begins"
-        );
-        *current = Some(Arc::new(epoch));
-        Ok(())
+        Ok(Epoch::new(number, parts))
     }
 
     /// By the primary's schema, which is what its clients send.
@@ -273,14 +345,34 @@ impl Rehearsal {
         if self.slices.is_empty() {
             return Ok(None);
         }
-        let schema = Schema::parse(&primary.schema_json).context("the primary's schema can't be read")?;
+        let schema = Schema::parse(&primary.schema_json).context("slices: the primary's schema can't be read")?;
         let slicing = Slicing::new(schema, &self.slices).map_err(|problems| anyhow::anyhow!(problems.join("; ")))?;
         Ok(Some(slicing))
     }
 
-    /// Takes one exchange from the tap. Never waits.
-    pub fn offer(&self, exchange: Exchange) {
-        let Some(epoch) = self.epoch() else { return };
+    /// Takes one exchange. Never waits.
+    pub fn offer(&self, offered: &Arc<Offered>) {
+        let mut stage = self.stage();
+        if let Some(epoch) = stage.epoch.clone() {
+            drop(stage);
+            return self.enqueue(offered.clone(), epoch);
+        }
+        if stage.primary.is_none() || stage.settling.is_none() {
+            return;
+        }
+        let rows = u64::from(offered.exchange.rows);
+        let waiting = &mut stage.waiting;
+        let bytes = waiting.bytes + offered.bytes();
+        if waiting.offered.len() < self.bounds.queue && bytes <= self.bounds.queue_bytes {
+            waiting.bytes = bytes;
+            waiting.offered.push(offered.clone());
+        } else {
+            waiting.add(DropReason::QueueFull, 1, rows);
+        }
+    }
+
+    fn enqueue(&self, offered: Arc<Offered>, epoch: Arc<Epoch>) {
+        let exchange = &offered.exchange;
         let ticket = epoch.tally().begin(u64::from(exchange.rows));
         if exchange.model != epoch.primary.name || exchange.version != epoch.primary.version {
             return epoch.tally().dropped(ticket, DropReason::OtherModel);
@@ -288,9 +380,9 @@ impl Rehearsal {
         if exchange.status != 0 {
             return epoch.tally().dropped(ticket, DropReason::PrimaryError);
         }
-        let bytes = size_of::<Job>() + exchange.request.len() + exchange.response.len();
-        let fits = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.max_queued_bytes;
-        let job = Job { exchange, epoch, ticket, bytes };
+        let bytes = size_of::<Job>() + offered.bytes();
+        let fits = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.bounds.queue_bytes;
+        let job = Job { offered, epoch, ticket, bytes };
         let refused = if fits {
             self.queue.try_send(job).map_err(mpsc::error::TrySendError::into_inner).err()
         } else {
@@ -302,10 +394,13 @@ impl Rehearsal {
         }
     }
 
-    /// Exchanges that the server dropped before they came here.
-    pub fn lost_on_server(&self, exchanges: u64, rows: u64) {
-        if let Some(epoch) = self.epoch() {
-            epoch.tally().lost(DropReason::ServerQueueFull, exchanges, rows);
+    /// Exchanges that were lost before they came here.
+    pub fn lost(&self, reason: DropReason, exchanges: u64, rows: u64) {
+        let mut stage = self.stage();
+        match &stage.epoch {
+            Some(epoch) => epoch.tally().lost(reason, exchanges, rows),
+            None if stage.settling.is_some() => stage.waiting.add(reason, exchanges, rows),
+            None => {}
         }
     }
 
@@ -315,18 +410,22 @@ impl Rehearsal {
         loop {
             let job = self.jobs.lock().await.recv().await;
             // The sender is ours, so the queue never ends.
-            let Some(Job { exchange, epoch, ticket, bytes }) = job else { return };
+            let Some(Job { offered, epoch, ticket, bytes }) = job else { return };
             let guard = Unfinished { epoch: &epoch, ticket: Some(ticket) };
-            self.compare(exchange, guard, &mut buffers).await;
+            let compared = AssertUnwindSafe(self.compare(&offered, guard, &mut buffers)).catch_unwind().await;
             self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            if compared.is_err() {
+                // The hook has logged what and where; the ticket was handed back on the way.
+                buffers = Buffers::default();
+            }
         }
     }
 
-    async fn compare(&self, exchange: Exchange, mut unfinished: Unfinished<'_>, buffers: &mut Buffers) {
+    async fn compare(&self, offered: &Offered, mut unfinished: Unfinished<'_>, buffers: &mut Buffers) {
         let epoch = unfinished.epoch;
-        let Buffers { primary, candidate, outcomes, levels, slices } = buffers;
-        let read = Request::decode(&exchange).map_err(anyhow::Error::from).and_then(|request| {
-            read_primary(&exchange, epoch, primary)?;
+        let Buffers { primary, candidate, outcomes, again, levels, slices } = buffers;
+        let read = offered.decode().map_err(anyhow::Error::from).and_then(|(request, response)| {
+            epoch.read_primary(response, primary)?;
             Ok(request)
         });
         let request = match read {
@@ -336,36 +435,46 @@ impl Rehearsal {
                 return unfinished.dropped(DropReason::Undecodable);
             }
         };
+        again.clear();
+        if let Some(second) = &offered.again {
+            epoch.compare_itself(primary, second, again);
+        }
         slices.clear();
         if let Some(slicing) = &epoch.slicing {
-            match &request {
+            match request {
                 Request::Tensors(request) => slicing.of_tensors(request, primary.rows, slices),
                 Request::Rows(request) => slicing.of_rows(&request.rows, slices),
             }
         }
-        let started = now();
-        let answered = match tokio::time::timeout(self.timeout, self.candidate.answer(request, epoch, candidate)).await
-        {
+        let (started, timeout) = (now(), self.bounds.timeout);
+        let answered = match tokio::time::timeout(timeout, self.candidate.answer(request, epoch, candidate)).await {
             // tonic's client calls its own timer, which is the same deadline, a cancellation.
-            Ok(Err(status)) if status.code() == Code::Cancelled && started.elapsed() >= self.timeout => Err(late()),
+            Ok(Err(status)) if status.code() == Code::Cancelled && started.elapsed() >= timeout => Err(late()),
             Ok(answered) => answered,
             Err(_) => Err(late()),
         };
-        let latency = Latency { primary: exchange.latency_nanos, candidate: started.elapsed().as_nanos() as u64 };
+        let latency =
+            Latency { primary: offered.exchange.latency_nanos, candidate: started.elapsed().as_nanos() as u64 };
         if let Err(status) = answered {
             // What is said of a wrong request quotes it, and that is somebody's data.
             let message = if status.code() == Code::InvalidArgument { "" } else { status.message() };
             tracing::debug!(code = ?status.code(), message, "the candidate has failed");
+            epoch.tally().noise(again);
             return unfinished.failed(&status);
         }
         if let Err(error) = epoch.comparator.compare(primary, candidate, outcomes) {
             tracing::debug!(%error, "two answers can't be compared");
+            epoch.tally().noise(again);
             return unfinished.dropped(DropReason::Incomparable);
         }
         epoch.comparator.levels(primary, candidate, levels);
         self.histograms.compared(epoch, outcomes, latency);
-        self.metrics.compared(outcomes, latency);
-        unfinished.compared(Outcomes::of(outcomes).with_levels(levels).with_slices(slices), latency);
+        epoch.comparisons.compared(outcomes, latency);
+        let mut all = Outcomes::of(outcomes).with_levels(levels).with_slices(slices);
+        if !again.is_empty() {
+            all = all.with_noise(again);
+        }
+        unfinished.compared(all, latency);
     }
 
     /// Looks at the evidence: at every tick, because more looks lose nothing.
@@ -400,22 +509,19 @@ struct Buffers {
     primary: Answer,
     candidate: Answer,
     outcomes: Vec<RowOutcome>,
+    /// The primary's second answer against its first.
+    again: Vec<RowOutcome>,
     levels: Vec<f64>,
     slices: Vec<u16>,
 }
 
-fn read_primary(exchange: &Exchange, epoch: &Epoch, out: &mut Answer) -> anyhow::Result<()> {
-    match exchange.method() {
-        Method::Predict => {
-            let response = PredictResponse::decode(exchange.response.clone())?;
-            answers::read_rows(&response, &epoch.primary.classes, &epoch.comparator, Role::Primary, out)?;
-        }
-        Method::ModelInfer | Method::Unspecified => {
-            let response = ModelInferResponse::decode(exchange.response.clone())?;
-            answers::read_tensors(&response, &epoch.comparator, Role::Primary, out)?;
+impl Waiting {
+    fn add(&mut self, reason: DropReason, exchanges: u64, rows: u64) {
+        match self.lost.iter_mut().find(|(known, ..)| *known == reason) {
+            Some((_, all, all_rows)) => (*all, *all_rows) = (*all + exchanges, *all_rows + rows.max(exchanges)),
+            None => self.lost.push((reason, exchanges, rows.max(exchanges))),
         }
     }
-    Ok(())
 }
 
 /// A ticket that is handed back even when a bug panics or a task is dropped in between.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use understudy::{status, v1};
 
 use crate::{
+    intake::{IntakeState, Side, Unmatched},
     rehearsal::{Epoch, Rehearsal, unix_nanos},
     stats::{histogram::Histogram, moments::Moments},
     tally::{Conservation, DropReason, Tally},
@@ -15,12 +16,11 @@ mod details;
 
 /// The report now. Before the primary is known it holds the candidate and the state of the intake.
 pub fn report(rehearsal: &Rehearsal) -> v1::Report {
-    let intake = rehearsal.intake().clone();
-    let intake = v1::Intake {
-        connected: intake.connected,
-        subscriptions: intake.subscriptions,
-        sampled_out: intake.sampled_out,
-        last_error: intake.last_error,
+    let intake = intake(&rehearsal.intake());
+    let primary_observed_via = match (intake.kind.as_str(), intake.executed) {
+        ("proxy", _) => "proxy",
+        ("mirror", 1..) => "shadow call",
+        _ => "server",
     };
     let empty = v1::Report {
         verdict: v1::Verdict::Undecided.into(),
@@ -30,7 +30,7 @@ pub fn report(rehearsal: &Rehearsal) -> v1::Report {
         ..v1::Report::default()
     };
     let Some(epoch) = rehearsal.epoch() else {
-        let (name, version) = rehearsal.candidate.identity();
+        let (name, version) = rehearsal.identity();
         let candidate = Some(v1::ModelVersion { name, version });
         return v1::Report { epoch: Some(v1::Epoch { candidate, ..v1::Epoch::default() }), ..empty };
     };
@@ -60,7 +60,7 @@ pub fn report(rehearsal: &Rehearsal) -> v1::Report {
             .map(|flip| v1::Flip { primary: flip.primary.into(), candidate: flip.candidate.into(), count: flip.count })
             .collect(),
         score_delta: Some(score_delta(tally.delta())),
-        primary_latency: Some(latency(tally.primary_latency(), "server")),
+        primary_latency: Some(latency(tally.primary_latency(), primary_observed_via)),
         candidate_latency: Some(latency(tally.candidate_latency(), rehearsal.candidate.observed_via())),
         statuses: Some(details::statuses(&tally)),
         distances: details::distances(&tally, rehearsal.gates.alpha),
@@ -91,6 +91,46 @@ pub fn describe(rehearsal: &Rehearsal, epoch: &Epoch) -> v1::Epoch {
         started_unix_nanos: epoch.started_unix_nanos,
         manual_restarts: rehearsal.manual_restarts(),
         comparator: epoch.comparator.describe(),
+    }
+}
+
+/// How a candidate stands, in a line.
+pub fn brief(rehearsal: &Rehearsal) -> v1::list_candidates_response::Candidate {
+    let report = report(rehearsal);
+    let (name, version) = rehearsal.identity();
+    v1::list_candidates_response::Candidate {
+        name,
+        version,
+        verdict: report.verdict,
+        rate: report.agreement.as_ref().and_then(|agreement| agreement.rate),
+        compared: report.exchanges.as_ref().map_or(0, |exchanges| exchanges.compared),
+        problem: rehearsal.problem(),
+    }
+}
+
+fn intake(state: &IntakeState) -> v1::Intake {
+    let unmatched = Side::ALL.into_iter().flat_map(|side| {
+        Unmatched::ALL.into_iter().map(move |reason| v1::Unmatched {
+            side: side.as_str().into(),
+            reason: reason.as_str().into(),
+            count: state.unmatched[side as usize][reason as usize],
+        })
+    });
+    v1::Intake {
+        connected: state.connected,
+        subscriptions: state.subscriptions,
+        sampled_out: state.sampled_out,
+        last_error: state.last_error.clone(),
+        kind: state.kind.as_str().into(),
+        requests: state.requests,
+        denied: state.denied,
+        looped: state.looped,
+        matched: state.matched,
+        waiting_mirror: state.waiting[Side::Mirror as usize] + state.under_way,
+        waiting_tap: state.waiting[Side::Tap as usize],
+        unmatched: unmatched.filter(|unmatched| unmatched.count > 0).collect(),
+        executed: state.executed,
+        repeated: state.repeated,
     }
 }
 

@@ -1,8 +1,12 @@
 //! Start-up and drain.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
-use tokio::task::JoinSet;
+use tokio::{sync::Notify, task::JoinSet};
 use understudy::{
     admin,
     edge::{Address, Admission, Edge, Gate, InFlight, Instruments, Listener, Setup},
@@ -13,14 +17,25 @@ use understudy::{
 
 use crate::{
     candidate::Candidate,
-    config::Config,
+    config::{Config, cores},
     history::Point,
-    intake::Intake,
+    intake::{
+        self, Kind,
+        capture::Captures,
+        execution::Execution,
+        mirror::{Joiner, Mirror},
+        primary::Asking,
+        proxy::Proxy,
+        reach::Reach,
+        tap::{End, Tap},
+    },
     metrics::Metrics,
     otlp::{Histograms, Otlp},
     page,
     rehearsal::{Bounds, Rehearsal, unix_nanos},
-    service::{Front, MESSAGES},
+    rehearsals::Rehearsals,
+    service::{Front, MESSAGES, Way},
+    state::StateFile,
     verdict::judge,
 };
 
@@ -77,9 +92,10 @@ pub struct Sidecar {
     shutdown: Shutdown,
     drain_delay: Duration,
     drain_timeout: Duration,
-    rehearsal: Arc<Rehearsal>,
+    rehearsals: Arc<Rehearsals>,
     edge: Edge,
     otlp: Option<Otlp>,
+    state: Option<(StateFile, Arc<Metrics>)>,
     /// Intake, workers and the ticker.
     tasks: JoinSet<()>,
 }
@@ -120,34 +136,40 @@ impl Sidecar {
             grpc: grpc.address().map_err(system)?.to_string(),
             admin: admin.local_addr().map_err(system)?.to_string(),
         };
-        let opening = config.clone();
-        let candidate = tokio::task::spawn_blocking(move || Candidate::open(&opening))
-            .await
-            .map_err(system)?
-            .map_err(StartError::Candidate)?;
-
         let metrics = Arc::new(Metrics::new().map_err(system)?);
         let otlp = Otlp::new(&config, &metrics).map_err(|error| system(format!("{error:#}")))?;
-        let histograms = otlp.as_ref().map_or_else(Histograms::default, Otlp::histograms);
-        let bounds = Bounds { queue: config.queue, queue_bytes: config.queue_bytes, timeout: config.candidate_timeout };
-        let rehearsal = Rehearsal::new(candidate, config.gates, config.tolerance, bounds, metrics.clone(), histograms);
-        let rehearsal = Arc::new(rehearsal.slicing(config.slices.clone()));
+        let rehearsals = Arc::new(open(&config, &metrics, otlp.as_ref()).await?);
+        let state = config.state_file.as_deref().map(|path| (StateFile::new(path), metrics.clone()));
+        if let Some((file, metrics)) = &state {
+            match file.read() {
+                Ok(saved) => rehearsals.resume(saved),
+                Err(error) => {
+                    metrics.state.refused.increment(1);
+                    let path = config.state_file.as_deref();
+                    tracing::warn!(?path, %error, "what was counted before is not used");
+                }
+            }
+        }
         if let Some(otlp) = &otlp {
-            otlp.observe(&rehearsal);
+            rehearsals.all().iter().for_each(|rehearsal| otlp.observe(rehearsal));
         }
         let health = Registry::new(&OWN, &phases);
         let instruments = Arc::new(Instruments::new(metrics.recorder()));
         let admission = Arc::new(Admission::new(InFlight::default(), instruments.clone()));
         let gate = Gate { messages: MESSAGES, admission: admission.clone() };
         let (identity, tls) = Identity::start(&config.identity, metrics.recorder()).map_err(StartError::Identity)?;
-        let front = Front::new(&rehearsal, gate, identity, &health, &phases).map_err(system)?;
+        let mut tasks = JoinSet::new();
+        let reach = Reach::new(&config).map_err(StartError::Identity)?;
+        let way = take_in(&config, &reach, &gate, &rehearsals, &phases, &mut tasks).map_err(system)?;
+        let front = Front::new(&rehearsals, gate, identity, way, &health, &phases).map_err(system)?;
         let sampled = instruments.clone();
         let sample = move || sampled.sample(&admission);
-        let page = page::routes(vec![rehearsal.clone()], &phases);
+        let page = page::routes(rehearsals.all().to_vec(), &phases);
         admin::start(admin, metrics.handle(), sample, &health, &phases, page).map_err(system)?;
         let setup = Setup {
             name: "shadow",
-            workers: 1,
+            // In the path of the calls there is as much to do as there are calls.
+            workers: if config.intake == Kind::Proxy { cores() } else { 1 },
             limits: &config.limits,
             tls: tls.as_ref(),
             phases: &phases,
@@ -156,27 +178,37 @@ impl Sidecar {
         let edge = Edge::start(&setup, vec![grpc], &front).map_err(system)?;
         edge.pulse().watch(&health, &phases).map_err(system)?;
 
-        let mut tasks = JoinSet::new();
-        for _ in 0..config.concurrency {
-            tasks.spawn(rehearsal.clone().work());
+        for (rehearsal, candidate) in rehearsals.all().iter().zip(&config.candidates) {
+            for _ in 0..config.concurrency_of(candidate) {
+                tasks.spawn(rehearsal.clone().work());
+            }
         }
-        tasks.spawn(Intake::new(&config).map_err(StartError::Identity)?.run(rehearsal.clone(), phases.clone()));
-        tasks.spawn(tick(rehearsal.clone(), metrics));
+        tasks.spawn(tick(rehearsals.clone(), metrics));
+        if let Some((file, metrics)) = state.clone() {
+            let (rehearsals, interval) = (rehearsals.clone(), config.state_interval);
+            tasks.spawn(async move {
+                loop {
+                    tokio::time::sleep(interval).await;
+                    save(&file, &rehearsals, &metrics).await;
+                }
+            });
+        }
         // The candidate or the primary may be down: the sidecar itself serves all the same, and says so in its report.
         health.set_ready(&OWN, true);
         if let Some(path) = &config.ports_file {
             let text = serde_json::to_string(&addresses).map_err(system)?;
             std::fs::write(path, text).map_err(|error| system(format!("{}: {error}", path.display())))?;
         }
-        tracing::info!(?addresses, primary = config.primary, health_names = ?health.names(), "listening");
+        tracing::info!(?addresses, primary = config.primary, intake = config.intake.as_str(), health_names = ?health.names(), "listening");
         Ok(Self {
             addresses,
             shutdown,
             drain_delay: config.drain_delay,
             drain_timeout: config.limits.grace,
-            rehearsal,
+            rehearsals,
             edge,
             otlp,
+            state,
             tasks,
         })
     }
@@ -187,8 +219,8 @@ impl Sidecar {
     }
 
     /// What it does.
-    pub fn rehearsal(&self) -> &Arc<Rehearsal> {
-        &self.rehearsal
+    pub fn rehearsals(&self) -> &Arc<Rehearsals> {
+        &self.rehearsals
     }
 
     /// Says NOT_SERVING and takes no more exchanges, finishes those in flight, sends the last figures to the collector and
@@ -197,8 +229,11 @@ impl Sidecar {
         tracing::info!("draining");
         self.shutdown.advance(Phase::Draining);
         tokio::time::sleep(self.drain_delay).await;
-        self.rehearsal.finish(self.drain_timeout).await;
+        self.rehearsals.finish(self.drain_timeout).await;
         self.tasks.shutdown().await;
+        if let Some((file, metrics)) = &self.state {
+            save(file, &self.rehearsals, metrics).await;
+        }
         if let Some(otlp) = self.otlp {
             drop(tokio::task::spawn_blocking(|| otlp.shutdown()).await);
         }
@@ -208,18 +243,120 @@ impl Sidecar {
     }
 }
 
-async fn tick(rehearsal: Arc<Rehearsal>, metrics: Arc<Metrics>) {
+/// Opens the candidates: a package predicts its golden rows here.
+async fn open(config: &Config, metrics: &Arc<Metrics>, otlp: Option<&Otlp>) -> Result<Rehearsals, StartError> {
+    let intake: intake::Shared = Arc::default();
+    intake.lock().unwrap_or_else(PoisonError::into_inner).kind = config.intake;
+    let mut all = Vec::new();
+    for candidate in &config.candidates {
+        let (opening, source) = (config.clone(), candidate.source.clone());
+        let opened = tokio::task::spawn_blocking(move || Candidate::open(&opening, &source))
+            .await
+            .map_err(system)?
+            .map_err(StartError::Candidate)?;
+        let histograms = otlp.map_or_else(Histograms::default, Otlp::histograms);
+        let bounds = Bounds { queue: config.queue, queue_bytes: config.queue_bytes, timeout: config.candidate_timeout };
+        let rehearsal = Rehearsal::new(
+            &candidate.name,
+            opened,
+            (config.gates, config.tolerance),
+            bounds,
+            intake.clone(),
+            metrics.clone(),
+            histograms,
+        );
+        all.push(Arc::new(rehearsal.slicing(config.slices.clone())));
+    }
+    Ok(Rehearsals::new(all, intake))
+}
+
+/// Starts whatever takes exchanges in.
+fn take_in(
+    config: &Config,
+    reach: &Reach,
+    gate: &Gate,
+    rehearsals: &Arc<Rehearsals>,
+    phases: &Phases,
+    tasks: &mut JoinSet<()>,
+) -> anyhow::Result<Way> {
+    let (rehearsals, phases) = (rehearsals.clone(), phases.clone());
+    match config.intake {
+        Kind::Tap => {
+            let tap = Tap::new(config, reach.clone(), None);
+            tasks.spawn(async move {
+                tap.run(rehearsals, phases).await;
+            });
+            Ok(Way::None)
+        }
+        Kind::Mirror => {
+            let news = Arc::new(Notify::new());
+            let joiner = Arc::new(Joiner::new(config.join));
+            let execution = Arc::new(Execution::new(config, reach, &rehearsals, &news)?);
+            let mirror = Arc::new(Mirror::new(config, gate.clone(), &rehearsals, &joiner, &execution));
+            for _ in 0..Execution::WORKERS {
+                tasks.spawn(execution.clone().work());
+            }
+            let tap =
+                (config.primary_tap != Some(false)).then(|| Tap::new(config, reach.clone(), Some(joiner.clone())));
+            let (asking, following, told) = (Asking::new(config, reach.clone()), rehearsals.clone(), mirror.clone());
+            tasks.spawn(async move {
+                if let Some(tap) = tap {
+                    if tap.run(following.clone(), phases.clone()).await == End::Draining {
+                        return;
+                    }
+                    told.execute();
+                }
+                asking.run(following, news, phases).await;
+            });
+            tasks.spawn(async move {
+                let mut ticks = tokio::time::interval(LOOK);
+                loop {
+                    ticks.tick().await;
+                    joiner.expire(&rehearsals);
+                }
+            });
+            Ok(Way::Mirror(mirror))
+        }
+        Kind::Proxy => {
+            let news = Arc::new(Notify::new());
+            let captures = Arc::new(Captures::new(config, &rehearsals, &news));
+            tasks.spawn(captures.clone().work());
+            tasks.spawn(Asking::new(config, reach.clone()).run(rehearsals.clone(), news, phases));
+            Ok(Way::Proxy(Arc::new(Proxy::new(config, &rehearsals, &captures))))
+        }
+    }
+}
+
+/// Writes what is counted. A disk that is full or slow costs nothing but the file.
+async fn save(file: &StateFile, rehearsals: &Rehearsals, metrics: &Metrics) {
+    let (file, saved) = (file.clone(), rehearsals.save());
+    let written = tokio::task::spawn_blocking(move || file.write(&saved)).await.map_err(io::Error::other).flatten();
+    match written {
+        Ok(()) => metrics.state.written.increment(1),
+        Err(error) => {
+            metrics.state.failed.increment(1);
+            tracing::warn!(%error, "the state can't be written");
+        }
+    }
+}
+
+async fn tick(rehearsals: Arc<Rehearsals>, metrics: Arc<Metrics>) {
     let mut ticks = tokio::time::interval(LOOK);
     for look in 0_u32.. {
         ticks.tick().await;
-        rehearsal.look();
-        if look.is_multiple_of(LOOKS_A_PUBLICATION)
-            && let Some(epoch) = rehearsal.epoch()
-        {
-            let tally = epoch.tally().clone();
-            let judgement = judge(&tally, &rehearsal.gates, epoch.started.elapsed());
-            metrics.publish(&epoch, &tally, &judgement);
-            epoch.history().record(Point::new(unix_nanos(), &judgement.figures));
+        let publishes = look.is_multiple_of(LOOKS_A_PUBLICATION);
+        if publishes {
+            let state = rehearsals.intake().clone();
+            metrics.took_in(&state);
+        }
+        for rehearsal in rehearsals.all() {
+            rehearsal.look();
+            if publishes && let Some(epoch) = rehearsal.epoch() {
+                let tally = epoch.tally().clone();
+                let judgement = judge(&tally, &rehearsal.gates, epoch.started.elapsed());
+                metrics.publish(&epoch, &tally, &judgement);
+                epoch.history().record(Point::new(unix_nanos(), &judgement.figures));
+            }
         }
     }
 }

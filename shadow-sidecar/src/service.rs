@@ -17,12 +17,18 @@ use understudy::{
     identity::Identity,
     shutdown::{Phase, Phases},
     v1::{
-        GetReportRequest, Report, StartEpochRequest, StartEpochResponse, WatchReportRequest,
+        GetReportRequest, ListCandidatesRequest, ListCandidatesResponse, Report, StartEpochRequest, StartEpochResponse,
+        WatchReportRequest,
         shadow_service_server::{ShadowService, ShadowServiceServer},
     },
 };
 
-use crate::{rehearsal::Rehearsal, report};
+use crate::{
+    intake::{mirror::Mirror, proxy::Proxy},
+    rehearsal::Rehearsal,
+    rehearsals::Rehearsals,
+    report,
+};
 
 /// Between two reports of a watch, where the caller does not say.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -34,22 +40,40 @@ const SHORTEST: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 struct Service {
-    rehearsal: Arc<Rehearsal>,
+    rehearsals: Arc<Rehearsals>,
     phases: Phases,
+}
+
+impl Service {
+    fn of(&self, candidate: &str) -> Result<Arc<Rehearsal>, Status> {
+        let found = self.rehearsals.named(candidate).cloned();
+        found
+            .map_err(|text| if candidate.is_empty() { Status::invalid_argument(text) } else { Status::not_found(text) })
+    }
 }
 
 #[tonic::async_trait]
 impl ShadowService for Service {
-    async fn get_report(&self, _: Request<GetReportRequest>) -> Result<Response<Report>, Status> {
-        Ok(Response::new(report::report(&self.rehearsal)))
+    async fn get_report(&self, request: Request<GetReportRequest>) -> Result<Response<Report>, Status> {
+        Ok(Response::new(report::report(&*self.of(&request.into_inner().candidate)?)))
+    }
+
+    async fn list_candidates(
+        &self,
+        _: Request<ListCandidatesRequest>,
+    ) -> Result<Response<ListCandidatesResponse>, Status> {
+        let candidates = self.rehearsals.all().iter().map(|rehearsal| report::brief(rehearsal)).collect();
+        Ok(Response::new(ListCandidatesResponse { candidates }))
     }
 
     async fn watch_report(&self, request: Request<WatchReportRequest>) -> Result<Response<BoxStream<Report>>, Status> {
-        let interval = match request.into_inner().interval_millis {
+        let WatchReportRequest { interval_millis, candidate } = request.into_inner();
+        let rehearsal = self.of(&candidate)?;
+        let interval = match interval_millis {
             0 => INTERVAL,
             millis => Duration::from_millis(millis.into()).max(SHORTEST),
         };
-        let (rehearsal, phases) = (self.rehearsal.clone(), self.phases.clone());
+        let phases = self.phases.clone();
         let (send, receive) = mpsc::channel(1);
         tokio::spawn(async move {
             let mut ticks = tokio::time::interval(interval);
@@ -78,14 +102,31 @@ impl ShadowService for Service {
     }
 
     async fn start_epoch(&self, request: Request<StartEpochRequest>) -> Result<Response<StartEpochResponse>, Status> {
-        let reason = request.into_inner().reason;
+        let StartEpochRequest { reason, candidate } = request.into_inner();
+        let rehearsal = self.of(&candidate)?;
         let local = |error: anyhow::Error| Status::failed_precondition(error.to_string());
-        self.rehearsal.restart().map_err(local)?;
+        rehearsal.restart().map_err(local)?;
         tracing::warn!(reason = %reason.chars().take(256).collect::<String>().escape_debug(), "an epoch was begun by hand");
-        let epoch = self.rehearsal.epoch().map(|epoch| report::describe(&self.rehearsal, &epoch));
+        let epoch = rehearsal.epoch().map(|epoch| report::describe(&rehearsal, &epoch));
         Ok(Response::new(StartEpochResponse { epoch }))
     }
 }
+
+/// What becomes of calls that are not for the sidecar itself.
+#[derive(Clone, Debug)]
+pub(crate) enum Way {
+    /// They are answered as unknown.
+    None,
+    /// They are a mesh's copies.
+    Mirror(Arc<Mirror>),
+    /// They are on their way to the primary.
+    Proxy(Arc<Proxy>),
+}
+
+/// The services that are the sidecar's own, also in the path of the calls.
+const OWN: [&str; 1] = ["/understudy.v1.ShadowService/"];
+/// Those that it has beside them; a proxy passes them on, because they ask for the primary.
+const USUAL: [&str; 2] = ["/grpc.health.v1.Health/", "/grpc.reflection."];
 
 /// What stands behind the sidecar's edge. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -93,17 +134,19 @@ pub(crate) struct Front {
     routes: Routes,
     gate: Gate,
     identity: Arc<Identity>,
+    way: Way,
 }
 
 impl Front {
     pub(crate) fn new(
-        rehearsal: &Arc<Rehearsal>,
+        rehearsals: &Arc<Rehearsals>,
         gate: Gate,
         identity: Identity,
+        way: Way,
         health: &Registry,
         phases: &Phases,
     ) -> Result<Self, tonic_reflection::server::Error> {
-        let service = Service { rehearsal: rehearsal.clone(), phases: phases.clone() };
+        let service = Service { rehearsals: rehearsals.clone(), phases: phases.clone() };
         let reflection = || {
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -117,12 +160,19 @@ impl Front {
             .add_service(ShadowServiceServer::new(service))
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?);
-        Ok(Self { routes: routes.routes().prepare(), gate, identity: Arc::new(identity) })
+        Ok(Self { routes: routes.routes().prepare(), gate, identity: Arc::new(identity), way })
     }
 }
 
 impl edge::Front for Front {
     async fn call(&self, request: http::Request<Incoming>, peer: Peer) -> http::Response<Body> {
+        let is = |services: &[&str]| services.iter().any(|service| request.uri().path().starts_with(service));
+        // Whether a client may call the primary is for the primary to say: a mirror only hears copies, a proxy passes calls on.
+        match &self.way {
+            Way::Mirror(mirror) if !is(&OWN) && !is(&USUAL) => return mirror.call(request, peer).await,
+            Way::Proxy(proxy) if !is(&OWN) => return proxy.call(request).await,
+            _ => {}
+        }
         let caller = match self.identity.admit(request.uri().path(), request.headers(), &peer) {
             Ok(caller) => caller,
             Err(status) => return edge::denied(&request, &status),

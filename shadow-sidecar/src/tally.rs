@@ -36,10 +36,11 @@ use crate::verdict::Gates;
 use shares::{Shares, share};
 
 /// All counters of one epoch. They add up across replicas.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Tally {
     epoch: u64,
     /// Why nothing more is counted, once nothing is.
+    #[serde(skip)]
     closed: Option<DropReason>,
     exchanges: Conservation,
     rows: Conservation,
@@ -112,7 +113,7 @@ pub struct Latency {
 }
 
 /// The largest evidence seen at any look, as natural logarithms; and what it was evidence about.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Evidence {
     gates: Gates,
     /// For "agreement > gate".
@@ -235,6 +236,15 @@ impl Tally {
         self.closed.get_or_insert(reason);
         self.exchanges.drop_in_flight(reason);
         self.rows.drop_in_flight(reason);
+    }
+
+    /// The same counts in a process that goes on with the epoch: what was in flight is lost. None when they do not add up.
+    #[must_use]
+    pub fn resumed(mut self) -> Option<Self> {
+        self.closed = None;
+        self.exchanges.drop_in_flight(DropReason::Shutdown);
+        self.rows.drop_in_flight(DropReason::Shutdown);
+        self.holds().then_some(self)
     }
 
     /// Keeps the largest evidence so far. Call it at every tick, or after every exchange: more looks cost nothing and

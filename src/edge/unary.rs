@@ -24,7 +24,7 @@ use super::{
 };
 
 /// The prefix of a message: one byte for "compressed", four for the length.
-const PREFIX: usize = 5;
+pub(super) const PREFIX: usize = 5;
 
 /// Bytes and time that one call may take.
 #[derive(Clone, Copy, Debug)]

@@ -11,12 +11,20 @@ use support::{
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
 use understudy::v1::{Report, Verdict};
 
+mod candidates;
 mod epochs;
 mod exports;
 mod failures;
+mod loops;
+mod mirror;
+mod outputs;
 mod page;
+mod proxy;
 mod remote;
 mod slices;
+mod v2;
+
+use v2::columns;
 
 /// Rows that were compared, and those of them that agreed.
 fn agreement(report: &Report) -> (u64, u64) {

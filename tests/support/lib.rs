@@ -3,7 +3,7 @@
 //!
 //! * [`primary`] — a server
 //! * [`rehearsal`] — a sidecar; [`collector`] — where it sends its figures; [`stub`] — a candidate that misbehaves
-//! * [`load`] — clients
+//! * [`load`] — clients; [`mesh`] — a route that mirrors; [`origin`] — a server that says what no gRPC library would
 //! * [`adult`] — rows and LightGBM's own answers, from `examples/adult`; [`tensors`] sends and reads them as tensors
 //! * [`process`] — one of the binaries; [`target`] — a server by its flags, here or as a process
 //! * [`case`] — a call and what must come of it; [`strict`] — a model that repairs nothing
@@ -28,6 +28,8 @@ pub mod collector;
 pub mod grpc;
 pub mod issuer;
 pub mod load;
+pub mod mesh;
+pub mod origin;
 pub mod package;
 pub mod primary;
 pub mod process;

@@ -56,10 +56,15 @@ impl Load {
 
 /// Asks for each of `rows` once, `batch` rows a call and eight calls at a time.
 pub async fn once(primary: &Primary, rows: Range<usize>, batch: usize) -> Outcome {
+    through(&primary.channel(), rows, batch).await
+}
+
+/// The same, over `channel`.
+pub async fn through(channel: &Channel, rows: Range<usize>, batch: usize) -> Outcome {
     const CALLS: usize = 8;
     let (end, batches) = (rows.end, rows.step_by(batch));
     let share = |n| batches.clone().skip(n).step_by(CALLS).map(move |start| start..end.min(start + batch));
-    let clients: JoinSet<Outcome> = (0..CALLS).map(|n| ask(primary.channel(), share(n))).collect();
+    let clients: JoinSet<Outcome> = (0..CALLS).map(|n| ask(channel.clone(), share(n))).collect();
     sum(clients.join_all().await)
 }
 

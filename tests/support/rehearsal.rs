@@ -77,6 +77,20 @@ impl Rehearsal {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error} in {text}"))
     }
 
+    /// Where gRPC is served, to a mesh or to users of a proxy, too.
+    pub fn grpc(&self) -> SocketAddr {
+        self.sidecar.addresses().grpc.parse().expect("an address")
+    }
+
+    /// Rows that the primary has answered twice, and those in which it agreed with itself.
+    pub fn noise(&self) -> (u64, u64) {
+        self.sidecar.rehearsals().all()[0].epoch().map_or((0, 0), |epoch| {
+            let tally = epoch.tally();
+            let noise = tally.noise_floor();
+            (noise.compared(), noise.agreed())
+        })
+    }
+
     /// What `/metrics` says now.
     pub async fn scrape(&self) -> Scrape {
         Scrape::of(self.admin).await
@@ -84,7 +98,7 @@ impl Rehearsal {
 
     /// The report now; the law of conservation holds in each.
     pub async fn report(&self) -> Report {
-        let report = self.shadow().get_report(GetReportRequest {}).await.expect("a report").into_inner();
+        let report = self.shadow().get_report(GetReportRequest::default()).await.expect("a report").into_inner();
         for counts in [&report.exchanges, &report.rows].into_iter().flatten() {
             assert_eq!(counts.offered, ended(counts) + counts.in_flight, "conservation: {report:#?}");
         }

@@ -27,10 +27,19 @@ impl Stub {
     where
         A: Fn(&ModelInferRequest) -> Option<Result<ModelInferResponse, Status>> + Send + Sync + 'static,
     {
+        let metadata = ModelMetadataResponse { versions: vec!["1".into()], ..ModelMetadataResponse::default() };
+        Self::describing(metadata, answer).await
+    }
+
+    /// The same, with metadata of its own; the name is what it is asked for.
+    pub async fn describing<A>(metadata: ModelMetadataResponse, answer: A) -> Self
+    where
+        A: Fn(&ModelInferRequest) -> Option<Result<ModelInferResponse, Status>> + Send + Sync + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let asked = Arc::default();
-        let service = GrpcInferenceServiceServer::new(Service { answer, asked: Arc::clone(&asked) });
+        let service = GrpcInferenceServiceServer::new(Service { metadata, answer, asked: Arc::clone(&asked) });
         let serving = Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener));
         let task = tokio::spawn(async move { serving.await.expect("the stub serves") });
         Self { address, asked, task }
@@ -39,6 +48,11 @@ impl Stub {
     /// `http://IP:PORT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Every request for an answer so far.
@@ -54,6 +68,7 @@ impl Drop for Stub {
 }
 
 struct Service<A> {
+    metadata: ModelMetadataResponse,
     answer: A,
     asked: Arc<Mutex<Vec<(MetadataMap, ModelInferRequest)>>>,
 }
@@ -68,7 +83,7 @@ where
         request: Request<ModelMetadataRequest>,
     ) -> Result<Response<ModelMetadataResponse>, Status> {
         let name = request.into_inner().name;
-        Ok(Response::new(ModelMetadataResponse { name, versions: vec!["1".into()], ..Default::default() }))
+        Ok(Response::new(ModelMetadataResponse { name, ..self.metadata.clone() }))
     }
 
     async fn model_infer(&self, request: Request<ModelInferRequest>) -> Result<Response<ModelInferResponse>, Status> {

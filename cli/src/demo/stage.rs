@@ -139,7 +139,7 @@ impl Stage {
         let mut shadow = self.shadow().await?;
         let deadline = Instant::now() + CONNECTED_WITHIN;
         loop {
-            let report = shadow.get_report(GetReportRequest {}).await.context("the sidecar gives no report")?;
+            let report = shadow.get_report(GetReportRequest::default()).await.context("the sidecar gives no report")?;
             let intake = report.into_inner().intake.unwrap_or_default();
             if intake.connected {
                 return Ok(());

@@ -142,7 +142,9 @@ impl Traffic {
 pub(super) async fn send(traffic: Traffic, stage: &Stage, output: Output) -> anyhow::Result<Sent> {
     let traffic = Arc::new(traffic);
     let mut shadow = stage.shadow().await?;
-    let watched = shadow.watch_report(WatchReportRequest { interval_millis: REPORT_MILLIS }).await;
+    let watched = shadow
+        .watch_report(WatchReportRequest { interval_millis: REPORT_MILLIS, ..WatchReportRequest::default() })
+        .await;
     let mut reports = watched.map_err(|status| failed(&status, 0))?.into_inner();
     let mut report = Report::default();
     let mut decided = None;
@@ -176,7 +178,7 @@ pub(super) async fn send(traffic: Traffic, stage: &Stage, output: Output) -> any
 
     let deadline = Instant::now() + SETTLED_WITHIN;
     loop {
-        let told = shadow.get_report(GetReportRequest {}).await.map_err(|status| failed(&status, 0))?;
+        let told = shadow.get_report(GetReportRequest::default()).await.map_err(|status| failed(&status, 0))?;
         report = told.into_inner();
         decided = decided.or_else(|| decision(&report, start));
         show(&mut live, &traffic, start, &report)?;

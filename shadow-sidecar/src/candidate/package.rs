@@ -10,8 +10,7 @@ use understudy::{
     source,
 };
 
-use super::Request;
-use crate::compare::Answer;
+use crate::{compare::Answer, exchange::Request};
 
 /// Loads the one package at or below `path` and predicts its golden rows.
 pub(super) fn open(path: &Path) -> anyhow::Result<Model> {

@@ -9,12 +9,7 @@ use std::{
 
 use anyhow::Context;
 use model::{Kind, Schema};
-use tonic::{
-    Status,
-    metadata::MetadataValue,
-    service::interceptor::InterceptedService,
-    transport::Channel,
-};
+use tonic::{Code, Status, metadata::MetadataValue, service::interceptor::InterceptedService, transport::Channel};
 use understudy::{
     identity::credentials::{Bearer, Credentials},
     inference::{
@@ -24,15 +19,14 @@ use understudy::{
     v1::{PredictRequest, Row, value},
 };
 
-use super::Request;
 use crate::{
-    answers,
+    answers::{self, Outputs, Reading},
     compare::{Answer, Role},
-    rehearsal::Epoch,
+    exchange::Request,
+    intake::MARKER,
+    rehearsal::{Epoch, Primary},
 };
 
-/// Between two attempts to learn the version.
-const RETRY: Duration = Duration::from_secs(1);
 /// Bytes of an answer.
 const MAX_ANSWER: usize = 64 << 20;
 
@@ -45,6 +39,10 @@ pub struct Server {
     asked_version: String,
     /// Name and version: both may be learned later.
     identity: Mutex<(String, String)>,
+    /// As configured.
+    outputs: Outputs,
+    /// How its answers are read, once it has described them.
+    reading: Mutex<Reading>,
     /// The primary's schema, parsed once for each that was seen last.
     schema: Mutex<Option<(bytes::Bytes, std::sync::Arc<Schema>)>>,
 }
@@ -54,6 +52,7 @@ impl Server {
         url: &str,
         name: Option<String>,
         version: &str,
+        outputs: Outputs,
         timeout: Duration,
         credentials: &Credentials,
     ) -> anyhow::Result<Self> {
@@ -69,6 +68,8 @@ impl Server {
             timeout,
             asked_version: version.to_owned(),
             identity: Mutex::new((name.unwrap_or_default(), version.to_owned())),
+            outputs,
+            reading: Mutex::default(),
             schema: Mutex::default(),
         })
     }
@@ -77,51 +78,62 @@ impl Server {
         self.identity.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Learns name and version, however long it takes.
-    pub(super) async fn resolve(&self, primary: &str) {
+    /// As configured.
+    pub(super) fn classes(&self) -> Option<&[String]> {
+        Some(self.outputs.classes.as_slice()).filter(|classes| !classes.is_empty())
+    }
+
+    pub(super) fn reading(&self) -> Reading {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Learns name, version and outputs.
+    ///
+    /// # Errors
+    /// What it said instead, or what its outputs leave open.
+    pub(super) async fn resolve(&self, primary: &Primary) -> Result<(), String> {
         let name = {
             let mut identity = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
             if identity.0.is_empty() {
-                primary.clone_into(&mut identity.0);
+                identity.0.clone_from(&primary.name);
             }
             identity.0.clone()
         };
-        loop {
-            let mut request =
-                tonic::Request::new(ModelMetadataRequest { name: name.clone(), version: self.asked_version.clone() });
-            request.set_timeout(self.timeout);
-            match self.client.clone().model_metadata(request).await {
-                Ok(response) => {
-                    // Numbers in order; other servers may call their versions what they like.
-                    let versions = response.into_inner().versions;
-                    let newest = versions.into_iter().max_by_key(|version| version.parse::<u64>().unwrap_or(0));
-                    let version = if self.asked_version.is_empty() { newest } else { None };
-                    if let Some(version) = version {
-                        self.identity.lock().unwrap_or_else(PoisonError::into_inner).1 = version;
-                    }
-                    return;
-                }
-                Err(status) => {
-                    tracing::warn!(code = ?status.code(), message = status.message(), "the candidate's version is not known yet");
-                    tokio::time::sleep(RETRY).await;
-                }
+        let mut request = tonic::Request::new(ModelMetadataRequest { name, version: self.asked_version.clone() });
+        request.set_timeout(self.timeout);
+        let (versions, outputs) = match self.client.clone().model_metadata(request).await {
+            Ok(response) => {
+                let response = response.into_inner();
+                (response.versions, response.outputs)
             }
+            // It answers all the same: then the configuration must say all.
+            Err(status) if status.code() == Code::Unimplemented => (Vec::new(), Vec::new()),
+            Err(status) => return Err(format!("{:?}: {}", status.code(), status.message().escape_debug())),
+        };
+        let classes = self.classes().unwrap_or(&primary.classes);
+        let reading = Reading::resolve("candidate", &self.outputs, &outputs, primary.task, classes)?;
+        *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = reading;
+        // Numbers in order; other servers may call their versions what they like.
+        let newest = versions.into_iter().max_by_key(|version| version.parse::<u64>().unwrap_or(0));
+        if let Some(version) = newest.filter(|_| self.asked_version.is_empty()) {
+            self.identity.lock().unwrap_or_else(PoisonError::into_inner).1 = version;
         }
+        Ok(())
     }
 
-    pub(super) async fn answer(&self, request: Request, epoch: &Epoch, out: &mut Answer) -> Result<(), Status> {
+    pub(super) async fn answer(&self, request: &Request, epoch: &Epoch, out: &mut Answer) -> Result<(), Status> {
         let mut request = match request {
-            Request::Tensors(request) => request,
-            Request::Rows(request) => to_tensors(&request, &*self.schema_of(epoch)?),
+            Request::Tensors(request) => request.clone(),
+            Request::Rows(request) => to_tensors(request, &*self.schema_of(epoch)?),
         };
-        request.model_name.clone_from(&epoch.candidate.0);
+        request.model_name = self.identity().0;
         request.model_version.clone_from(&self.asked_version);
         // All outputs: what the client did not ask for can still be compared.
         request.outputs.clear();
         let mut request = tonic::Request::new(request);
         request.set_timeout(self.timeout);
         // So that whoever sees it there neither bills nor mirrors it again.
-        request.metadata_mut().insert("x-shadow", MetadataValue::from_static("1"));
+        request.metadata_mut().insert(MARKER, MetadataValue::from_static("1"));
         let response = self.client.clone().model_infer(request).await?.into_inner();
         let expected = &epoch.candidate.1;
         if !response.model_version.is_empty() && !expected.is_empty() && response.model_version != *expected {
@@ -129,7 +141,7 @@ impl Server {
             self.identity.lock().unwrap_or_else(PoisonError::into_inner).1.clone_from(&response.model_version);
             return Err(Status::aborted(format!("version {} answered, expected {expected}", response.model_version)));
         }
-        answers::read_tensors(&response, &epoch.comparator, Role::Candidate, out)
+        answers::read_tensors(&response, &epoch.reading, &epoch.comparator, Role::Candidate, out)
             .map_err(|error| Status::data_loss(error.to_string()))
     }
 

@@ -120,6 +120,8 @@ pub(super) fn read(group: &dyn RowGroupReader) -> Result<Vec<Exchange>> {
                 request_id: text(&request_id[row])?,
                 shadow_id: text(&shadow_id[row])?,
                 traceparent: text(&traceparent[row])?,
+                // What is part of a rehearsal is never recorded.
+                marked: false,
             })
         })
         .collect()

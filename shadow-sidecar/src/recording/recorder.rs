@@ -111,6 +111,9 @@ impl Recorder {
 
     /// Takes a copy of one exchange. Never waits.
     pub fn offer(&self, exchange: &Exchange) {
+        if exchange.marked {
+            return;
+        }
         let Shared { offered, sampled_out, dropped, queued_bytes, .. } = &*self.shared;
         offered.fetch_add(1, Ordering::Relaxed);
         if self.rate < 1.0 && fastrand::f64() >= self.rate {

@@ -48,7 +48,7 @@ const TUNING_ALPHA: f64 = 0.05;
 
 /// The weights of the likelihood ratios in the mixture: a beta distribution. All are valid; they differ in where the
 /// bounds are tightest. Choose before the first observation.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub enum Prior {
     /// Beta(1/2, 1/2): tightest where agreement is nearly perfect.
     Jeffreys,

@@ -24,7 +24,7 @@ pub const AGREEMENT_V_OPT: f64 = 10.0;
 
 /// The three sums from which the sequence follows. They add up across replicas, of which each keeps its own guesses: these
 /// are known before the score is, in the merged order, too.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Bernstein {
     guess: f64,
     count: u64,

@@ -11,7 +11,7 @@ const MAGNITUDES: usize = ((OCTAVES.1 - OCTAVES.0) * PER_OCTAVE) as usize;
 const EMPTY: f64 = 1e-4;
 
 /// Where the bins are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub enum Scale {
     /// Probabilities: 20 bins of equal width from 0 to 1.
     #[default]
@@ -21,7 +21,7 @@ pub enum Scale {
 }
 
 /// The scores of two models in the same bins.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Bins {
     scale: Scale,
     primary: Vec<u64>,

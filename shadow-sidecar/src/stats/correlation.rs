@@ -3,7 +3,7 @@
 /// Means and central second moments of pairs, from which Pearson's correlation follows. Merged by the formula of Chan,
 /// Golub and LeVeque ("Updating formulae and a pairwise algorithm for computing sample variances", 1979), which keeps the
 /// digits where values are large and vary little.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Correlation {
     count: u64,
     mean: [f64; 2],

@@ -15,7 +15,7 @@ const BUCKETS: usize = bucket(LONGEST) + 1;
 ///
 /// The same idea as `DDSketch` (Masson, Rim and Lee, VLDB 2019, arXiv 1908.10693), with the buckets of `HdrHistogram`:
 /// integers only, so that it is the same on every machine.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Histogram {
     counts: Box<[u64]>,
     count: u64,

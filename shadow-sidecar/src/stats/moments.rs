@@ -1,7 +1,7 @@
 //! Differences between scores, candidate minus primary.
 
 /// Sums from which mean, mean absolute and root mean square differences follow. In the unit of the score.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Moments {
     count: u64,
     sum: f64,

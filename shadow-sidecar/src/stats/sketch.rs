@@ -9,7 +9,7 @@ const HIGHEST: i32 = (1023 + 64) << 6;
 
 /// Numbers in logarithmic buckets (DDSketch's idea: Masson, Rim and Lee, VLDB 2019, arXiv 1908.10693). Only the range that
 /// has occurred takes memory, at most 66 kB.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Sketch {
     zeros: u64,
     total: u64,

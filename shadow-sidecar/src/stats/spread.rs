@@ -7,21 +7,21 @@ const SIDE: usize = 3 * DECADES as usize + 1;
 
 /// Counts of differences between the edges ..., -2e-9, -1e-9, 1e-9, 2e-9, 5e-9, 1e-8, ..., 1e6: the bin in the middle
 /// holds zero and what is as good as zero. What is larger than the last edge is in the outermost bin.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Spread {
-    below: [u64; SIDE],
+    below: Vec<u64>,
     zero: u64,
-    above: [u64; SIDE],
+    above: Vec<u64>,
 }
 
 impl Default for Spread {
     fn default() -> Self {
-        Self { below: [0; SIDE], zero: 0, above: [0; SIDE] }
+        Self { below: vec![0; SIDE], zero: 0, above: vec![0; SIDE] }
     }
 }
 
 /// One bin.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Bin {
     /// Its lower edge, -infinity for the outermost.
     pub lower: f64,

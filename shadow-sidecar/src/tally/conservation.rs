@@ -23,11 +23,19 @@ pub enum DropReason {
     Incomparable,
     /// The epoch ended while it was in flight.
     Shutdown,
+    /// Its other half did not come in time: the mirrored request was there, the primary's answer was not.
+    Ttl,
+    /// Too many halves were waiting.
+    Evicted,
+    /// Larger than what may be kept.
+    Oversize,
+    /// The intake had too much to do.
+    Shed,
 }
 
 impl DropReason {
     /// All reasons, in the order of a report.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::QueueFull,
         Self::ServerQueueFull,
         Self::PrimaryError,
@@ -35,6 +43,10 @@ impl DropReason {
         Self::OtherModel,
         Self::Incomparable,
         Self::Shutdown,
+        Self::Ttl,
+        Self::Evicted,
+        Self::Oversize,
+        Self::Shed,
     ];
 
     /// The name in reports and metrics.
@@ -47,6 +59,10 @@ impl DropReason {
             Self::OtherModel => "other_model",
             Self::Incomparable => "incomparable",
             Self::Shutdown => "shutdown",
+            Self::Ttl => "ttl",
+            Self::Evicted => "evicted",
+            Self::Oversize => "oversize",
+            Self::Shed => "shed",
         }
     }
 
@@ -69,7 +85,7 @@ pub enum End {
 
 /// Counters of exchanges or of rows. Only a [`Tally`](super::Tally) changes them, and only so that
 /// offered = compared + sum(dropped) + sum(failed) + in flight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Conservation {
     offered: u64,
     compared: u64,

@@ -7,7 +7,7 @@ pub const MAX_CLASSES: usize = 64;
 const OTHER: &str = "other";
 
 /// Rows by the primary's class and the candidate's class.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Flips {
     /// Those with a counter of their own.
     classes: Vec<String>,

@@ -6,7 +6,7 @@ use crate::compare::RowOutcome;
 use crate::stats::bernstein::{AGREEMENT_V_OPT, Bernstein};
 
 /// Counters of the primary's second answers against its first.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Noise {
     compared: u64,
     agreed: u64,

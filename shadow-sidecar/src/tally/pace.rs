@@ -9,7 +9,7 @@ const WINDOW: Duration = Duration::from_mins(1);
 const STEP: Duration = Duration::from_secs(1);
 
 /// Marks of a counter over the last minute.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Pace {
     /// When, since the epoch began, and how many then.
     marks: VecDeque<(Duration, u64)>,

@@ -14,7 +14,7 @@ use crate::stats::{
 pub const MAX_LEVELS: usize = 32;
 
 /// Differences of scores, over rows; they add up across replicas.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Scores {
     classification: bool,
     delta: Moments,
@@ -30,7 +30,7 @@ pub struct Scores {
 }
 
 /// Sums over rows of how far apart the probabilities are.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Distances {
     count: u64,
     largest: f64,

@@ -3,7 +3,7 @@
 use super::shares::Shares;
 
 /// Slices of one epoch, declared before its first exchange.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Slices {
     names: Vec<String>,
     all: Vec<Slice>,
@@ -12,7 +12,7 @@ pub struct Slices {
 }
 
 /// Counters of one slice.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Slice {
     compared: u64,
     agreed: u64,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::stats::agreement::Prior;
 
 /// The conditions of a verdict. Part of the epoch: choosing them after looking at the figures voids the guarantee.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Gates {
     /// The mean share of agreeing rows per exchange that the candidate must be proven to exceed, in (0, 1).
     pub gate: f64,

@@ -26,6 +26,8 @@ mod process;
 
 use process::{Process, SOON};
 
+mod state;
+
 fn start(flags: &[&str]) -> Process {
     Process::start(env!("CARGO_BIN_EXE_shadow-sidecar"), flags, &[])
 }
@@ -117,7 +119,7 @@ async fn report_when(process: &Process, enough: impl Fn(&Report) -> bool) -> Rep
     let channel = Endpoint::from_shared(format!("http://{}", process.grpc())).unwrap().connect_lazy();
     let mut client = ShadowServiceClient::new(channel);
     loop {
-        let report = client.get_report(GetReportRequest {}).await.unwrap().into_inner();
+        let report = client.get_report(GetReportRequest::default()).await.unwrap().into_inner();
         if enough(&report) {
             return report;
         }
@@ -214,6 +216,12 @@ fn what_is_wrong_is_told_before_anything_runs() {
             &["candidate: ", "gate: ", "alpha: ", "primary: ", "drain-delay: "][..],
         ),
         (&["--candidate", good, "--candidate-version", "3"], 78, &["candidate-version: "]),
+        (
+            &["--candidates", "a=x,a=y,b", "--intake", "pipe", "--primary-task", "guess", "--primary-decision", "mean"],
+            78,
+            &["two are called \"a\"", "got \"b\"", "intake: ", "primary-task: ", "primary-decision: "],
+        ),
+        (&["--candidate", good, "--candidates", "a=x", "--primary-tap", "off"], 78, &["not both", "primary-tap: "]),
         (&["--candidate", none], 65, &["nobody"]),
         (&["--candidate", several.to_str().unwrap()], 65, &["several models"]),
         (&["--candidate", good, "--grpc-listen", &taken], 69, &[&taken, "in use"]),

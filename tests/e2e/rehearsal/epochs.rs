@@ -17,12 +17,12 @@ use super::agreement;
 async fn an_epoch_begun_by_hand_counts_anew_and_says_so() {
     let primary = Primary::start().await;
     let rehearsal = Rehearsal::beside(&primary, |_| {}).await;
-    let request = WatchReportRequest { interval_millis: 100 };
+    let request = WatchReportRequest { interval_millis: 100, ..WatchReportRequest::default() };
     let mut reports = rehearsal.shadow().watch_report(request).await.unwrap().into_inner();
     assert_eq!(agreement(&reports.message().await.unwrap().unwrap()), (0, 0));
     load::once(&primary, 0..100, 100).await;
     assert_eq!(rehearsal.settled(1).await.epoch.unwrap().number, 1);
-    let request = StartEpochRequest { reason: "a test\u{1b}[31m".into() };
+    let request = StartEpochRequest { reason: "a test\u{1b}[31m".into(), ..StartEpochRequest::default() };
     let epoch = rehearsal.shadow().start_epoch(request).await.unwrap().into_inner().epoch.unwrap();
     assert_eq!((epoch.number, epoch.manual_restarts), (2, 1));
     load::once(&primary, 0..50, 50).await;

@@ -1,0 +1,266 @@
+//! A primary without a tap is asked once more what it answers to a mirrored request, off the user's path; a share of the
+//! requests goes to it twice, which shows how often it disagrees with itself.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::{Buf, BufMut, Bytes};
+use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc};
+use tonic::{
+    Status,
+    client::Grpc,
+    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+    metadata::MetadataValue,
+};
+use understudy::v1::{Exchange, Method};
+
+use super::{
+    MARKER, Side, Unmatched, path,
+    reach::{Line, Reach},
+};
+use crate::{
+    config::Config,
+    exchange::{Offered, Request, Response},
+    rehearsals::Rehearsals,
+};
+
+/// Requests that are with the primary at the same time: it has users to serve.
+const CONCURRENCY: usize = 8;
+
+/// A mirrored request that waits for the primary.
+#[derive(Debug)]
+pub(super) struct Requested {
+    pub(super) method: Method,
+    pub(super) message: Bytes,
+    pub(super) arrived_unix_nanos: u64,
+    pub(super) request_id: String,
+    pub(super) shadow_id: String,
+    pub(super) traceparent: String,
+}
+
+/// The way to the primary, once more.
+#[derive(Debug)]
+pub(crate) struct Execution {
+    rehearsals: Arc<Rehearsals>,
+    line: Line,
+    timeout: Duration,
+    noise_rate: f64,
+    queue: mpsc::Sender<Requested>,
+    requests: AsyncMutex<mpsc::Receiver<Requested>>,
+    queued_bytes: AtomicUsize,
+    max_queued_bytes: usize,
+    /// Told when another version has answered than the one that is followed.
+    pub(super) news: Arc<Notify>,
+}
+
+/// An answer of the primary.
+struct Answer {
+    message: Bytes,
+    status: u32,
+    nanos: u64,
+}
+
+impl Execution {
+    /// # Errors
+    /// The primary's address is none.
+    pub(crate) fn new(
+        config: &Config,
+        reach: &Reach,
+        rehearsals: &Arc<Rehearsals>,
+        news: &Arc<Notify>,
+    ) -> anyhow::Result<Self> {
+        let (queue, requests) = mpsc::channel(config.queue);
+        Ok(Self {
+            rehearsals: rehearsals.clone(),
+            line: reach.lazy(config.candidate_timeout)?,
+            timeout: config.candidate_timeout,
+            noise_rate: config.noise_rate,
+            queue,
+            requests: AsyncMutex::new(requests),
+            queued_bytes: AtomicUsize::new(0),
+            max_queued_bytes: config.queue_bytes,
+            news: news.clone(),
+        })
+    }
+
+    /// Tasks that it takes.
+    pub(crate) const WORKERS: usize = CONCURRENCY;
+
+    /// Takes a request. Never waits.
+    pub(super) fn take(&self, request: Requested) {
+        let bytes = request.message.len();
+        let fits = self.queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= self.max_queued_bytes;
+        // Under the lock, so that nobody sees it end before it has begun.
+        let mut state = self.rehearsals.intake();
+        state.requests += 1;
+        if fits && self.queue.try_send(request).is_ok() {
+            state.under_way += 1;
+            return;
+        }
+        state.unmatched(Side::Mirror, Unmatched::Shed, 1);
+        drop(state);
+        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.rehearsals.lost(Unmatched::Shed.into(), 1, 1);
+    }
+
+    /// Takes requests from the queue, one at a time, for ever. Several run side by side.
+    pub(crate) async fn work(self: Arc<Self>) {
+        loop {
+            let next = self.requests.lock().await.recv().await;
+            // The sender is ours, so the queue never ends.
+            let Some(request) = next else { return };
+            let bytes = request.message.len();
+            let ended = self.execute(request).await;
+            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            let mut state = self.rehearsals.intake();
+            state.under_way -= 1;
+            match ended {
+                Ended::Matched => state.matched += 1,
+                Ended::Denied => state.denied += 1,
+                Ended::Unmatched(reason) => state.unmatched(Side::Mirror, reason, 1),
+            }
+            drop(state);
+            match ended {
+                // Those have been offered.
+                Ended::Matched | Ended::Denied | Ended::Unmatched(Unmatched::PrimaryError) => {}
+                Ended::Unmatched(reason) => self.rehearsals.lost(reason.into(), 1, 1),
+            }
+        }
+    }
+
+    async fn execute(&self, requested: Requested) -> Ended {
+        let Some(primary) = self.rehearsals.primary() else { return Ended::Unmatched(Unmatched::Shed) };
+        let Ok(request) = Request::decode(requested.method, &requested.message) else {
+            return Ended::Unmatched(Unmatched::Undecodable);
+        };
+        if !request.model().is_empty() && request.model() != primary.name {
+            return Ended::Denied;
+        }
+        let first = self.ask(&requested).await;
+        self.rehearsals.intake().executed += 1;
+        let mut exchange = Exchange {
+            method: requested.method.into(),
+            model: primary.name.clone(),
+            version: primary.version.clone(),
+            request: requested.message.clone(),
+            status: first.status,
+            rows: request.rows(),
+            arrived_unix_nanos: requested.arrived_unix_nanos,
+            latency_nanos: first.nanos,
+            request_id: requested.request_id.clone(),
+            shadow_id: requested.shadow_id.clone(),
+            traceparent: requested.traceparent.clone(),
+            ..Exchange::default()
+        };
+        if first.status != 0 {
+            self.rehearsals.offer(exchange);
+            return Ended::Unmatched(Unmatched::PrimaryError);
+        }
+        exchange.response = first.message;
+        let Ok(response) = Response::decode(requested.method, exchange.response.clone()) else {
+            return Ended::Unmatched(Unmatched::Undecodable);
+        };
+        if let (_, version) = response.identity()
+            && !version.is_empty()
+            && !exchange.version.is_empty()
+            && version != exchange.version
+        {
+            version.clone_into(&mut exchange.version);
+            self.news.notify_one();
+        }
+        let mut again = None;
+        if self.noise_rate > 0.0 && fastrand::f64() < self.noise_rate {
+            let second = self.ask(&requested).await;
+            self.rehearsals.intake().repeated += 1;
+            again = Some(second).filter(|second| second.status == 0);
+        }
+        let again = again.and_then(|second| Response::decode(requested.method, second.message).ok());
+        self.rehearsals.refresh();
+        self.rehearsals.offer_shared(&Offered::decoded(exchange, (request, response), again));
+        Ended::Matched
+    }
+
+    async fn ask(&self, requested: &Requested) -> Answer {
+        let started = Instant::now();
+        let answered = match tokio::time::timeout(self.timeout, self.call(requested)).await {
+            Ok(answered) => answered,
+            Err(_) => Err(Status::deadline_exceeded("the primary did not answer in time")),
+        };
+        let nanos = started.elapsed().as_nanos() as u64;
+        match answered {
+            Ok(message) => Answer { message, status: 0, nanos },
+            Err(status) => Answer { message: Bytes::new(), status: status.code() as u32, nanos },
+        }
+    }
+
+    async fn call(&self, requested: &Requested) -> Result<Bytes, Status> {
+        let mut request = tonic::Request::new(requested.message.clone());
+        request.set_timeout(self.timeout);
+        let metadata = request.metadata_mut();
+        metadata.insert(MARKER, MetadataValue::from_static("1"));
+        for (name, value) in [("x-request-id", &requested.request_id), ("traceparent", &requested.traceparent)] {
+            if let Ok(value) = value.parse::<MetadataValue<_>>()
+                && !value.is_empty()
+            {
+                metadata.insert(name, value);
+            }
+        }
+        let mut client = Grpc::new(self.line.clone()).max_decoding_message_size(MAX_ANSWER);
+        client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let path = http::uri::PathAndQuery::from_static(path(requested.method));
+        client.unary(request, path, Raw).await.map(tonic::Response::into_inner)
+    }
+}
+
+/// Bytes of an answer.
+const MAX_ANSWER: usize = 64 << 20;
+
+#[derive(Clone, Copy)]
+enum Ended {
+    Matched,
+    Denied,
+    Unmatched(Unmatched),
+}
+
+/// Messages as they are.
+#[derive(Clone, Copy, Debug, Default)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Bytes;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn encode(&mut self, item: Bytes, into: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        into.put(item);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(from.copy_to_bytes(from.remaining())))
+    }
+}

@@ -1,0 +1,130 @@
+//! All candidates that rehearse, on one stream of exchanges. Each has a queue, bounds, an epoch and a verdict of its own, so
+//! that one that hangs holds up nobody.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use understudy::v1::Exchange;
+
+use crate::{
+    exchange::Offered,
+    intake::IntakeState,
+    rehearsal::{Primary, Rehearsal},
+    state::Saved,
+    tally::DropReason,
+};
+
+/// The rehearsals of one sidecar: at least one.
+#[derive(Debug)]
+pub struct Rehearsals {
+    all: Vec<Arc<Rehearsal>>,
+    intake: Arc<Mutex<IntakeState>>,
+    primary: Mutex<Option<Arc<Primary>>>,
+}
+
+impl Rehearsals {
+    /// Of these; each was made with this `intake`.
+    pub fn new(all: Vec<Arc<Rehearsal>>, intake: Arc<Mutex<IntakeState>>) -> Self {
+        Self { all, intake, primary: Mutex::default() }
+    }
+
+    /// In the order of the configuration.
+    pub fn all(&self) -> &[Arc<Rehearsal>] {
+        &self.all
+    }
+
+    /// The one of this name; the only one when the name is empty.
+    ///
+    /// # Errors
+    /// What names there are.
+    pub fn named(&self, name: &str) -> Result<&Arc<Rehearsal>, String> {
+        let names = || self.all.iter().map(|it| it.name()).collect::<Vec<_>>();
+        match (name, self.all.as_slice()) {
+            ("", [only]) => Ok(only),
+            ("", _) => Err(format!("several candidates rehearse: expected one of {:?}", names())),
+            (name, all) => all
+                .iter()
+                .find(|rehearsal| rehearsal.name() == name)
+                .ok_or_else(|| format!("no candidate {name:?} rehearses, expected one of {:?}", names())),
+        }
+    }
+
+    /// The state of the intake.
+    pub fn intake(&self) -> MutexGuard<'_, IntakeState> {
+        self.intake.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who answers the clients, if that is known.
+    pub fn primary(&self) -> Option<Arc<Primary>> {
+        self.primary.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The primary is this one from now on. Never waits: a candidate that must first be asked for its version keeps what is
+    /// offered in the meantime, within its bounds.
+    pub fn follow(&self, primary: &Primary) {
+        let primary = {
+            let mut current = self.primary.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*current {
+                Some(known) if **known == *primary => known.clone(),
+                _ => current.insert(Arc::new(primary.clone())).clone(),
+            }
+        };
+        for rehearsal in &self.all {
+            rehearsal.follow(&primary);
+        }
+    }
+
+    /// A candidate's server may have said that its version is another one now.
+    pub fn refresh(&self) {
+        if let Some(primary) = self.primary() {
+            for rehearsal in &self.all {
+                rehearsal.follow(&primary);
+            }
+        }
+    }
+
+    /// Takes one exchange. Never waits.
+    pub fn offer(&self, exchange: Exchange) {
+        self.offer_shared(&Offered::new(exchange));
+    }
+
+    /// The same, for an exchange that is decoded already.
+    pub fn offer_shared(&self, offered: &Arc<Offered>) {
+        for rehearsal in &self.all {
+            rehearsal.offer(offered);
+        }
+    }
+
+    /// Exchanges that were lost on the way here.
+    pub fn lost(&self, reason: DropReason, exchanges: u64, rows: u64) {
+        for rehearsal in &self.all {
+            rehearsal.lost(reason, exchanges, rows);
+        }
+    }
+
+    /// What an earlier process has counted; of candidates that are not there any more it is forgotten.
+    pub fn resume(&self, saved: Vec<Saved>) {
+        for saved in saved {
+            // A server's name may not be known before its primary's is.
+            let named = self.all.iter().find(|it| it.name() == saved.name);
+            match (named, self.all.as_slice()) {
+                (Some(rehearsal), _) => rehearsal.resume(saved),
+                (None, [only]) if only.name().is_empty() => only.resume(saved),
+                (None, _) => tracing::warn!(candidate = saved.name, "what was counted for it before is forgotten"),
+            }
+        }
+    }
+
+    /// What a later process is to go on with.
+    pub fn save(&self) -> Vec<Saved> {
+        self.all.iter().filter_map(|rehearsal| rehearsal.save()).collect()
+    }
+
+    /// Waits until nothing is in flight, at most `limit`.
+    pub async fn finish(&self, limit: Duration) {
+        join_all(self.all.iter().map(|rehearsal| rehearsal.finish(limit))).await;
+    }
+}

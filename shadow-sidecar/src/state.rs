@@ -1,0 +1,231 @@
+//! Counts that survive a restart: a small local file, written every few seconds and at the end, replaced in one step. It holds
+//! the tally of each candidate's epoch with what the epoch is about; a process that finds the same pair of versions under the
+//! same comparator goes on with it, and what was in flight is lost and counted as that.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::tally::Tally;
+
+/// What the file begins with. Another version is another format.
+const MAGIC: &[u8] = b"understudy rehearsal state 1\n";
+/// Bytes of a digest.
+const DIGEST: usize = 32;
+/// More is no file of ours: a tally takes less than 100 kB.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// What an epoch is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
+    /// Name and version of the primary.
+    pub primary: (String, String),
+    /// Name and version of the candidate.
+    pub candidate: (String, String),
+    /// What both predict, and the classes they know together.
+    pub task: i32,
+    /// As [`crate::compare::Comparator::classes`] has them.
+    pub classes: Vec<String>,
+    /// What counts as agreement, and how outputs are read.
+    pub comparator: String,
+}
+
+/// One candidate's epoch.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Saved {
+    /// What the candidate is called in reports.
+    pub name: String,
+    /// What the counts are about.
+    pub subject: Subject,
+    /// The epoch's.
+    pub number: u64,
+    /// How often an epoch was begun by hand.
+    pub manual_restarts: u64,
+    /// When it began, in nanoseconds since 1970.
+    pub started_unix_nanos: u64,
+    /// How long it was observed, in nanoseconds; time without a sidecar does not count.
+    pub observed_nanos: u64,
+    /// Its counters.
+    pub tally: Tally,
+}
+
+/// Why a file is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// It can't be read.
+    #[error("can't be read: {0}")]
+    Io(#[from] io::Error),
+    /// It was not written by this program, or by another version of it.
+    #[error("is no state of this version")]
+    Foreign,
+    /// It is not what was written.
+    #[error("is torn or changed: its digest does not match")]
+    Torn,
+    /// It does not hold what it should.
+    #[error("can't be decoded: {0}")]
+    Undecodable(String),
+}
+
+/// The file.
+#[derive(Clone, Debug)]
+pub struct StateFile(PathBuf);
+
+impl StateFile {
+    /// At `path`; it need not exist.
+    pub fn new(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    /// What was written last; nothing when there is no file. A file that is refused is moved aside, so that the next one does
+    /// not replace it unseen.
+    ///
+    /// # Errors
+    /// It can't be used.
+    pub fn read(&self) -> Result<Vec<Saved>, Refused> {
+        let read = self.try_read();
+        if read.is_err() {
+            // Should that fail, too, then it is replaced.
+            drop(fs::rename(&self.0, self.beside("refused")));
+        }
+        read
+    }
+
+    fn try_read(&self) -> Result<Vec<Saved>, Refused> {
+        let bytes = match fs::metadata(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+            Ok(metadata) if metadata.len() > MAX_BYTES => return Err(Refused::Foreign),
+            Ok(_) => fs::read(&self.0)?,
+        };
+        let rest = bytes.strip_prefix(MAGIC).ok_or(Refused::Foreign)?;
+        let (digest, body) = rest.split_at_checked(DIGEST).ok_or(Refused::Torn)?;
+        if Sha256::digest(body).as_slice() != digest {
+            return Err(Refused::Torn);
+        }
+        ciborium::from_reader(body).map_err(|error| Refused::Undecodable(error.to_string()))
+    }
+
+    /// Replaces the file in one step: whoever reads it, also after a crash, finds the old one or the new one.
+    ///
+    /// # Errors
+    /// The old one is still there.
+    pub fn write(&self, saved: &[Saved]) -> io::Result<()> {
+        let mut body = Vec::new();
+        ciborium::into_writer(saved, &mut body).map_err(io::Error::other)?;
+        let written = self.beside("new");
+        let mut file = File::create(&written)?;
+        for part in [MAGIC, Sha256::digest(&body).as_slice(), &body] {
+            file.write_all(part)?;
+        }
+        file.sync_all()?;
+        drop(file);
+        fs::rename(&written, &self.0)?;
+        let directory = self.0.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+    }
+
+    fn beside(&self, suffix: &str) -> PathBuf {
+        let mut name = self.0.clone().into_os_string();
+        name.push(".");
+        name.push(suffix);
+        name.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        compare::RowOutcome,
+        tally::{DropReason, Latency},
+        verdict::Gates,
+    };
+
+    fn saved() -> Saved {
+        let classes = ["a".to_owned(), "b".to_owned()];
+        let mut tally = Tally::new(7, &classes);
+        for n in 0..100 {
+            let ticket = tally.begin(3);
+            let row = |agreed| RowOutcome {
+                agreed,
+                primary_class: Some(0),
+                candidate_class: Some(u32::from(!agreed)),
+                delta: Some(0.1 * f64::from(n)),
+                ..RowOutcome::default()
+            };
+            tally.compared(ticket, &[row(true), row(true), row(n % 9 > 0)], Latency { primary: 10, candidate: 20 });
+        }
+        tally.look(&Gates::default());
+        tally.lost(DropReason::Ttl, 5, 5);
+        let in_flight = tally.begin(2);
+        assert_eq!(in_flight.rows(), 2);
+        let pair = |name: &str| (name.to_owned(), "1".to_owned());
+        let subject = Subject {
+            primary: pair("p"),
+            candidate: pair("c"),
+            task: 1,
+            classes: classes.to_vec(),
+            comparator: "labels".into(),
+        };
+        Saved {
+            name: "c".into(),
+            subject,
+            number: 7,
+            manual_restarts: 1,
+            started_unix_nanos: 2,
+            observed_nanos: 3,
+            tally,
+        }
+    }
+
+    #[test]
+    fn counts_come_back_as_they_were_but_for_what_was_in_flight() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = StateFile::new(&directory.path().join("state"));
+        assert!(file.read().expect("no file is no error").is_empty());
+        let before = saved();
+        file.write(std::slice::from_ref(&before)).expect("written");
+        let after = file.read().expect("read").remove(0);
+        assert_eq!(format!("{before:?}"), format!("{after:?}"));
+        let tally = after.tally.resumed().expect("it adds up");
+        assert_eq!((tally.exchanges().in_flight(), tally.exchanges().dropped(DropReason::Shutdown)), (0, 1));
+        assert_eq!(tally.rows().dropped(DropReason::Shutdown), 2);
+        let gates = Gates::default();
+        assert_eq!(tally.evidence(&gates), before.tally.evidence(&gates), "the largest evidence, too");
+        assert_eq!((tally.agreed(), tally.shares()), (before.tally.agreed(), before.tally.shares()));
+        assert_eq!(tally.candidate_latency(), before.tally.candidate_latency());
+    }
+
+    #[test]
+    fn what_is_torn_or_foreign_is_refused_and_kept_aside() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("state");
+        let file = StateFile::new(&path);
+        file.write(&[saved()]).expect("written");
+        let whole = fs::read(&path).expect("a file");
+        for length in (0..whole.len()).step_by(97) {
+            fs::write(&path, &whole[..length]).expect("written");
+            assert!(file.read().is_err(), "cut after {length} bytes");
+            assert!(!path.exists() && directory.path().join("state.refused").exists());
+        }
+        for at in (0..whole.len()).step_by(61) {
+            let mut changed = whole.clone();
+            changed[at] ^= 0x10;
+            fs::write(&path, &changed).expect("written");
+            assert!(file.read().is_err(), "byte {at} changed");
+        }
+        fs::write(&path, b"[package]\nname = \"else\"\n").expect("written");
+        assert!(matches!(file.read(), Err(Refused::Foreign)));
+        let mut foreign = MAGIC.to_vec();
+        let body = b"\x01";
+        foreign.extend(Sha256::digest(body));
+        foreign.extend(body);
+        fs::write(&path, &foreign).expect("written");
+        assert!(matches!(file.read(), Err(Refused::Undecodable(_))));
+    }
+}

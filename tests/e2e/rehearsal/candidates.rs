@@ -1,0 +1,91 @@
+//! Several candidates at once: one stream of exchanges, and otherwise nothing in common.
+
+use support::{
+    Primary, Rehearsal, SOON, adult, collector::Collector, load, rehearsal::package, stub::Stub, until, within,
+};
+use tonic::Code;
+use understudy::v1::{GetReportRequest, ListCandidatesRequest, Report, StartEpochRequest, Verdict};
+
+use super::agreement;
+
+async fn report(rehearsal: &Rehearsal, candidate: &str) -> Report {
+    let request = GetReportRequest { candidate: candidate.into() };
+    rehearsal.shadow().get_report(request).await.unwrap().into_inner()
+}
+
+fn settled(report: &Report, offered: u64) -> bool {
+    report.exchanges.as_ref().is_some_and(|counts| counts.offered == offered && counts.in_flight == 0)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_has_a_verdict_of_its_own_and_one_that_hangs_holds_up_nobody() {
+    let (collector, primary) = (Collector::start().await, Primary::start().await);
+    let hanging = Stub::start(|_| None).await;
+    let candidates = [
+        format!("good={}", package("adult-candidate")),
+        format!("bad={}", package("adult-candidate-bad")),
+        format!("hanging={}", hanging.url()),
+        // Nobody is there.
+        "nowhere=http://127.0.0.1:9".to_owned(),
+    ];
+    let rehearsal = Rehearsal::alone(|settings| {
+        settings.primary = Some(primary.unix_url());
+        settings.candidate = None;
+        settings.candidates = Some(candidates.to_vec());
+        settings.candidate_timeout = Some("500ms".into());
+        settings.otlp_endpoint = Some(collector.url());
+        settings.otlp_interval = Some("100ms".into());
+    })
+    .await;
+    until(SOON, "all but one have an epoch", async || {
+        let mut begun = 0;
+        for name in ["good", "bad", "hanging", "nowhere"] {
+            begun += usize::from(report(&rehearsal, name).await.exchanges.is_some());
+        }
+        begun == 3
+    })
+    .await;
+    assert_eq!(within(6 * SOON, load::once(&primary, 0..2_500, 1)).await.answered, 2_500);
+    for (name, column, verdict) in
+        [("good", "adult_candidate", Verdict::Promote), ("bad", "adult_candidate_bad", Verdict::Reject)]
+    {
+        until(SOON, name, async || settled(&report(&rehearsal, name).await, 2_500)).await;
+        until(SOON, "its verdict", async || report(&rehearsal, name).await.verdict() == verdict).await;
+        let report = report(&rehearsal, name).await;
+        assert_eq!(agreement(&report), (2_500, adult::test_set().agreed(column, 0..2_500)));
+        assert_eq!(report.epoch.unwrap().candidate.unwrap().name, name);
+    }
+    // The law holds for the others, too.
+    let counts = report(&rehearsal, "hanging").await.exchanges.unwrap();
+    assert_eq!(counts.offered, support::rehearsal::ended(&counts) + counts.in_flight);
+    assert_eq!((counts.offered, counts.compared), (2_500, 0));
+
+    let error = rehearsal.shadow().get_report(GetReportRequest::default()).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    assert!(["good", "bad", "hanging", "nowhere"].iter().all(|name| error.message().contains(name)), "{error}");
+    let unknown = GetReportRequest { candidate: "ugly".into() };
+    assert_eq!(rehearsal.shadow().get_report(unknown).await.unwrap_err().code(), Code::NotFound);
+
+    let list = rehearsal.shadow().list_candidates(ListCandidatesRequest {}).await.unwrap().into_inner().candidates;
+    let stands: Vec<_> = list.iter().map(|it| (it.name.as_str(), it.verdict(), it.compared)).collect();
+    assert_eq!(stands[..2], [("good", Verdict::Promote, 2_500), ("bad", Verdict::Reject, 2_500)]);
+    assert!(!list[3].problem.is_empty(), "{list:#?}");
+
+    until(SOON, "Prometheus tells them apart", async || {
+        let scrape = rehearsal.scrape().await;
+        let compared = |name: &str| scrape.sum("shadow_compared_total", &[("candidate", name), ("epoch", "1")]);
+        compared("good") == 2_500.0 && compared("bad") == 2_500.0
+    })
+    .await;
+    until(SOON, "the collector does, too", async || {
+        let compared = |name: &str| collector.sum("shadow.compared", &[("candidate", name), ("epoch", "1")]);
+        compared("good") == 2_500 && compared("bad") == 2_500
+    })
+    .await;
+
+    // One begins anew; the others go on.
+    let request = StartEpochRequest { candidate: "bad".into(), reason: "a test".into() };
+    let epoch = rehearsal.shadow().start_epoch(request).await.unwrap().into_inner().epoch.unwrap();
+    assert_eq!((epoch.number, epoch.candidate.unwrap().name.as_str()), (2, "bad"));
+    assert_eq!(report(&rehearsal, "good").await.epoch.unwrap().number, 1);
+}
