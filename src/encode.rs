@@ -17,6 +17,7 @@ mod tensors;
 
 pub use decode::{decode_rows, decode_tensors};
 pub use rows::{encode_rows, policy_of_rows};
+pub use scan::asked;
 pub use tensors::{POLICY, datatype, encode_tensors, policy_of_tensors, read_tensors};
 
 /// A request whose rows were all accepted. Reused from request to request, so that a small one allocates nothing.

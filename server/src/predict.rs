@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 use understudy::{
     edge::{Call, Frame, MessageLimits},
     encode::{
-        Answered, Encoded, RequestError, answer, decode_rows, decode_tensors, encode_rows, policy_of_rows,
+        Answered, Encoded, RequestError, answer, asked, decode_rows, decode_tensors, encode_rows, policy_of_rows,
         policy_of_tensors, read_tensors,
     },
     v1::{Exchange, Method},
@@ -74,7 +74,10 @@ impl Predictor {
     /// # Errors
     /// As `understudy::status` maps them.
     pub async fn infer(&self, call: Call) -> Result<Frame, Status> {
-        let request = decode_tensors(&call.message)?;
+        let request = match decode_tensors(&call.message) {
+            Ok(request) => request,
+            Err(error) => return Err(self.undecoded(Method::ModelInfer, &call, error)),
+        };
         check_id(&request.id, "id")?;
         let served = self.models.find(&request.model_name, &request.model_version, true)?;
         let rules = served.rules().asked(policy_of_tensors(&request)?)?;
@@ -94,7 +97,10 @@ impl Predictor {
     /// # Errors
     /// As `understudy::status` maps them.
     pub async fn predict(&self, call: Call) -> Result<Frame, Status> {
-        let request = decode_rows(&call.message, self.models.most_rows())?;
+        let request = match decode_rows(&call.message, self.models.most_rows()) {
+            Ok(request) => request,
+            Err(error) => return Err(self.undecoded(Method::Predict, &call, error)),
+        };
         check_id(&request.request_id, "request_id")?;
         let served = self.models.find(&request.model, &request.version, false)?;
         let rules = served.rules().asked(policy_of_rows(&request)?)?;
@@ -139,6 +145,22 @@ impl Predictor {
                 }
             },
         };
+        self.copy(method, call, served, rows, answered.as_ref());
+        answered
+    }
+
+    /// A request that was refused before it was decoded is an exchange all the same, if a model can be found for it: a mesh
+    /// has mirrored it, too.
+    fn undecoded(&self, method: Method, call: &Call, error: RequestError) -> Status {
+        let status = Status::from(error);
+        let (model, version) = asked(&call.message);
+        if let Ok(served) = self.models.find(model, version, method == Method::ModelInfer) {
+            self.copy(method, call, &served, 0, Err(&status));
+        }
+        status
+    }
+
+    fn copy(&self, method: Method, call: &Call, served: &Served, rows: usize, answered: Result<&Frame, &Status>) {
         self.tap.offer(|| {
             let latency = call.arrived.elapsed();
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -148,8 +170,8 @@ impl Predictor {
                 model: served.model.name().into(),
                 version: served.model.version().into(),
                 request: call.message.clone(),
-                response: answered.as_ref().map(Frame::message).unwrap_or_default(),
-                status: answered.as_ref().map_or_else(Status::code, |_| Code::Ok) as u32,
+                response: answered.map(Frame::message).unwrap_or_default(),
+                status: answered.map_or_else(Status::code, |_| Code::Ok) as u32,
                 rows: rows as u32,
                 arrived_unix_nanos: now.saturating_sub(latency).as_nanos() as u64,
                 latency_nanos: latency.as_nanos() as u64,
@@ -160,7 +182,6 @@ impl Predictor {
                 marked: call.headers.contains_key("x-shadow"),
             }
         });
-        answered
     }
 
     /// Here when it is cheap, else on a compute thread, which stops between blocks when the caller has gone.

@@ -262,6 +262,20 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
+/// The model and the version that a request asks for, whatever else is wrong with it: both protocols have them in the same
+/// fields. Empty where they are not there, or no text.
+pub fn asked(message: &[u8]) -> (&str, &str) {
+    let (mut model, mut version) = ("", "");
+    for field in Fields(message) {
+        match field.number {
+            1 => model = std::str::from_utf8(field.content).unwrap_or_default(),
+            2 => version = std::str::from_utf8(field.content).unwrap_or_default(),
+            _ => {}
+        }
+    }
+    (model, version)
+}
+
 impl<'a> Fields<'a> {
     fn pass(&mut self, length: usize) -> Option<&'a [u8]> {
         let (passed, rest) = self.0.split_at_checked(length)?;

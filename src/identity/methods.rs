@@ -38,6 +38,7 @@ pub fn need(path: &str) -> Option<Need> {
         | "/understudy.v1.ShadowService/GetReport"
         | "/understudy.v1.ShadowService/WatchReport"
         | "/understudy.v1.ShadowService/ListDisagreements"
+        | "/understudy.v1.ShadowService/ListCandidates"
         | "/understudy.v1.DriftService/GetDrift"
         | "/understudy.v1.DriftService/WatchDrift"
         | "/understudy.v1.FeedbackService/GetPerformance"

@@ -161,14 +161,14 @@ async fn what_can_not_be_compared_is_dropped_with_its_reason() {
         (adult::refused(), 3),
         (adult::refused(), 3),
         (table.predict(0..0), 0),
-        // Refused before anybody knows whom it was for: no exchange.
+        // Refused before it is decoded.
         (table.predict(0..101), 8),
     ] {
         assert_eq!(connection.call(&Call::new(PREDICT, &request)).await.status, Some(status));
     }
-    let report = rehearsal.settled(4).await;
+    let report = rehearsal.settled(5).await;
     let counts = report.exchanges.unwrap();
-    assert_eq!((counts.compared, counts.dropped), (2, [("primary_error".to_owned(), 2)].into()));
+    assert_eq!((counts.compared, counts.dropped), (2, [("primary_error".to_owned(), 3)].into()));
     assert_eq!(counts.coverage, Some(1.0), "what the primary refused is nothing that the candidate has missed");
 }
 

@@ -38,7 +38,11 @@ async fn the_page_says_what_the_report_says() {
     assert_eq!((&history["epoch"], &history["interval_seconds"]), (&1.into(), &1.0.into()));
 
     // Counts of different epochs never pool, and neither do their pictures.
-    rehearsal.shadow().start_epoch(understudy::v1::StartEpochRequest { reason: "test".into() }).await.unwrap();
+    rehearsal
+        .shadow()
+        .start_epoch(understudy::v1::StartEpochRequest { reason: "test".into(), ..Default::default() })
+        .await
+        .unwrap();
     eventually(SOON, async || {
         let history = rehearsal.page("/history.json").await["candidates"][0].clone();
         anyhow::ensure!(history["epoch"] == 2, "{history}");
