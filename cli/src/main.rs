@@ -4,7 +4,7 @@
 //! * [`check`] — may this package serve?
 //! * [`predict`] — rows to a server, answers to the terminal
 //! * [`report`] — what a sidecar knows
-//! * [`record`] — a server's exchanges to Parquet files
+//! * [`record`] — a server's exchanges to Parquet files; [`replay`] — a rehearsal on them
 //! * [`load`] — how much a server takes, and what it costs it
 //!
 //! What they share: [`connect`] (an address becomes a channel, a status an error), [`view`] and [`report_json`] (a report
@@ -24,6 +24,7 @@ mod output;
 mod predict;
 mod receiver;
 mod record;
+mod replay;
 mod report;
 mod view;
 mod words;
@@ -45,6 +46,7 @@ enum Command {
     Predict(predict::Arguments),
     Report(report::Arguments),
     Record(record::Arguments),
+    Replay(replay::Arguments),
     Load(load::Arguments),
 }
 
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Command::Predict(arguments) => predict::run(&arguments, output),
         Command::Report(arguments) => report::run(&arguments, output),
         Command::Record(arguments) => record::run(&arguments, output),
+        Command::Replay(arguments) => replay::run(&arguments, output),
         Command::Load(arguments) => load::run(&arguments),
     };
     match result {

@@ -50,7 +50,7 @@ pub(crate) fn run(arguments: &Arguments, output: Output) -> anyhow::Result<ExitC
     Ok(ExitCode::from(if arguments.exit_code { exit_code(report.verdict()) } else { 0 }))
 }
 
-fn exit_code(verdict: Verdict) -> u8 {
+pub(crate) fn exit_code(verdict: Verdict) -> u8 {
     match verdict {
         Verdict::Promote => 0,
         Verdict::Reject => 10,

@@ -8,6 +8,7 @@
 //!    [`verdict`]: may the candidate take over?
 //! 5. [`report`], [`otlp`], [`metrics`]: who is told; [`state`]: what survives a restart
 //! 6. [`page`], with [`history`]: who looks
+//! 7. [`recording`] and [`replay`]: the same on another day; [`cloudevents`]: for others
 //!
 //! `compare`, `tally`, `stats` and `verdict` are plain structs and functions: no async, no clock, no OpenTelemetry, so that a
 //! recorded stream replays to the same numbers. Nothing here can slow, fail or change an answer of the primary.
@@ -28,6 +29,7 @@ pub mod page;
 pub mod recording;
 pub mod rehearsal;
 pub mod rehearsals;
+pub mod replay;
 pub mod report;
 pub mod report_json;
 pub mod run;

@@ -21,6 +21,7 @@ mod outputs;
 mod page;
 mod proxy;
 mod remote;
+mod replay;
 mod slices;
 mod v2;
 

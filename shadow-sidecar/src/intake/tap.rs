@@ -157,7 +157,7 @@ pub(super) fn is_absent(error: &anyhow::Error) -> bool {
 }
 
 /// The newest version of the model that is followed.
-pub(super) fn choose(model: Option<&str>, description: &TapDescription) -> anyhow::Result<Primary> {
+pub(crate) fn choose(model: Option<&str>, description: &TapDescription) -> anyhow::Result<Primary> {
     let mut names: Vec<&str> = description.models.iter().map(|model| model.name.as_str()).collect();
     names.dedup();
     let name = match (model, names.as_slice()) {

@@ -1,0 +1,93 @@
+//! A rehearsal on a recording, as fast as the machine allows: through the same queue, comparator and tally as live exchanges,
+//! so that the same exchanges give the same numbers. Only latencies are today's, where the candidate is asked today.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail};
+use tokio::task::{JoinSet, block_in_place};
+
+use crate::{
+    config::Config,
+    intake::tap,
+    metrics::Metrics,
+    recording::{Part, Reader},
+    rehearsals::Rehearsals,
+    run,
+};
+
+/// Between two looks at whether there is room.
+const LOOK: Duration = Duration::from_micros(200);
+/// What a candidate's server may take to say who it is.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Lets the candidates of `config` rehearse on `recording`. Must run on a tokio runtime of more than one thread. `progress` is
+/// told how many exchanges were offered. Where a recording holds several versions of the primary, the last one's epoch is
+/// what the reports are about: counts of two versions never pool.
+///
+/// # Errors
+/// The recording can't be read, or a candidate can't rehearse on it.
+pub async fn replay(
+    config: &Config,
+    mut recording: Reader,
+    mut progress: impl FnMut(u64),
+) -> anyhow::Result<Arc<Rehearsals>> {
+    let metrics = Arc::new(Metrics::new().context("no metrics")?);
+    let rehearsals = Arc::new(run::open(config, &metrics, None).await.map_err(|error| anyhow::anyhow!("{error}"))?);
+    let mut working = JoinSet::new();
+    for (rehearsal, candidate) in rehearsals.all().iter().zip(&config.candidates) {
+        for _ in 0..config.concurrency_of(candidate) {
+            working.spawn(rehearsal.clone().work());
+        }
+    }
+    let mut offered = 0;
+    while let Some(part) = block_in_place(|| recording.read())? {
+        match part {
+            Part::Description(description) => {
+                drained(&rehearsals, 0).await;
+                rehearsals.follow(&tap::choose(config.primary_model.as_deref(), &description)?);
+                begun(&rehearsals).await?;
+            }
+            Part::Exchanges(exchanges) => {
+                for exchange in exchanges {
+                    drained(&rehearsals, config.queue as u64 / 2).await;
+                    rehearsals.offer(exchange);
+                    offered += 1;
+                }
+                progress(offered);
+            }
+        }
+    }
+    rehearsals.finish(config.candidate_timeout * 2).await;
+    for rehearsal in rehearsals.all() {
+        rehearsal.look();
+    }
+    working.shutdown().await;
+    Ok(rehearsals)
+}
+
+/// Waits until no candidate has more than `most` exchanges before it.
+async fn drained(rehearsals: &Rehearsals, most: u64) {
+    let full = || {
+        let mut epochs = rehearsals.all().iter().filter_map(|rehearsal| rehearsal.epoch());
+        epochs.any(|epoch| epoch.tally().exchanges().in_flight() > most)
+    };
+    while full() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Waits until every candidate is on the stage.
+async fn begun(rehearsals: &Rehearsals) -> anyhow::Result<()> {
+    let all = async {
+        loop {
+            if let Some(problem) = rehearsals.all().iter().map(|it| it.problem()).find(|problem| !problem.is_empty()) {
+                bail!("{problem}");
+            }
+            if rehearsals.all().iter().all(|rehearsal| rehearsal.epoch().is_some()) {
+                return Ok(());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, all).await.context("a candidate does not say who it is")?
+}

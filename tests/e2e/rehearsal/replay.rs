@@ -1,0 +1,61 @@
+//! A recording: what rehearsed live rehearses again to the same numbers.
+
+use shadow_sidecar::{
+    recording::{Bounds, Reader, Recorder},
+    replay::replay,
+    report,
+};
+use support::{Primary, Rehearsal, adult, load, rehearsal::package};
+use understudy::v1::{Report, SubscribeRequest};
+
+/// Every count, and the bounds that follow from counts. The largest evidence at any look depends on when somebody looked.
+fn numbers(report: &Report) -> impl PartialEq + std::fmt::Debug + use<> {
+    let agreement = report.agreement.unwrap();
+    let slices: Vec<_> = report.slices.iter().map(|slice| (slice.name.clone(), slice.compared, slice.agreed)).collect();
+    (
+        (agreement.compared, agreement.agreed, agreement.observations, agreement.nonfinite),
+        [agreement.rate.unwrap(), agreement.lower, agreement.upper, agreement.one_sided_lower].map(f64::to_bits),
+        report.rows.clone(),
+        report.exchanges.clone(),
+        report.flips.clone(),
+        slices,
+        report.score_delta.map(|delta| (delta.count, delta.max_absolute.to_bits())),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_exchanges_give_the_same_numbers_as_live() {
+    let primary = Primary::start().await;
+    let slices = Some(vec!["sex".into(), "age:30,50".into()]);
+    let rehearsal = Rehearsal::beside(&primary, |settings| settings.slices.clone_from(&slices)).await;
+    let directory = tempfile::tempdir().unwrap();
+    let recorder = Recorder::start(directory.path(), Bounds::default(), 1.0).unwrap();
+    let request = SubscribeRequest { subscriber: "test".into(), ..SubscribeRequest::default() };
+    let mut tap = primary.tap().subscribe(request).await.unwrap().into_inner();
+    load::once(&primary, 0..600, 1).await;
+    load::once(&primary, 600..1_000, 50).await;
+    // One that the primary refuses is in it, too.
+    primary.prediction().predict(adult::refused()).await.unwrap_err();
+    while recorder.counts().offered < 609 {
+        let message = tap.message().await.unwrap().unwrap();
+        message.description.into_iter().for_each(|description| recorder.describe(description));
+        message.exchanges.iter().for_each(|exchange| recorder.offer(exchange));
+    }
+    let live = rehearsal.settled(609).await;
+    assert_eq!(recorder.finish().unwrap().written, 609);
+
+    let settings = shadow_sidecar::Settings {
+        candidate: Some(package("adult-candidate")),
+        gate: Some(0.98),
+        min_duration: Some("0s".into()),
+        slices,
+        ..shadow_sidecar::Settings::default()
+    };
+    let config = settings.validate().unwrap();
+    let mut told = 0;
+    let replayed = replay(&config, Reader::open(directory.path()).unwrap(), |offered| told = offered).await.unwrap();
+    let again = report::report(replayed.named("").unwrap());
+    assert_eq!(told, 609);
+    assert_eq!(numbers(&again), numbers(&live));
+    assert!(again.slices.len() > 3, "{:?}", again.slices);
+}
