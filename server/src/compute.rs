@@ -163,7 +163,10 @@ mod tests {
         }
         let refused = compute.run(QUICK, |_| Some(())).await.expect_err("full");
         assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
-        assert_eq!(refused.metadata().get("grpc-retry-pushback-ms").map(|wait| wait.as_bytes()), Some(&b"1"[..]));
+        assert_eq!(
+            refused.metadata().get("grpc-retry-pushback-ms").map(tonic::metadata::MetadataValue::as_bytes),
+            Some(&b"1"[..])
+        );
         release.send(()).expect("still blocked");
         busy.await.expect("no panic").expect("done");
         waiting.await.expect("no panic").expect("done");

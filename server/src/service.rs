@@ -106,7 +106,7 @@ impl edge::Front for Front {
             _ => {
                 let method = metrics.method(path).clone();
                 edge::routed(routes.clone(), request, peer.clone(), client, gate, move |code| {
-                    method.ended(code, started)
+                    method.ended(code, started);
                 })
                 .await
             }

@@ -244,7 +244,11 @@ impl Sidecar {
 }
 
 /// Opens the candidates: a package predicts its golden rows here.
-pub(crate) async fn open(config: &Config, metrics: &Arc<Metrics>, otlp: Option<&Otlp>) -> Result<Rehearsals, StartError> {
+pub(crate) async fn open(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    otlp: Option<&Otlp>,
+) -> Result<Rehearsals, StartError> {
     let intake: intake::Shared = Arc::default();
     intake.lock().unwrap_or_else(PoisonError::into_inner).kind = config.intake;
     let mut all = Vec::new();

@@ -287,7 +287,10 @@ mod tests {
         let mut second = admission.admit(|| Client::Local).expect("room");
         let refused = admission.admit(|| Client::Local).expect_err("full");
         assert_eq!(refused.code(), Code::ResourceExhausted);
-        assert_eq!(refused.metadata().get("grpc-retry-pushback-ms").map(|value| value.as_bytes()), Some(&b"50"[..]));
+        assert_eq!(
+            refused.metadata().get("grpc-retry-pushback-ms").map(tonic::metadata::MetadataValue::as_bytes),
+            Some(&b"50"[..])
+        );
         first.hold(60).expect("room");
         second.hold(41).expect_err("101 bytes");
         second.hold(40).expect("room");

@@ -218,8 +218,7 @@ impl Captures {
         exchange.request = message(&call.request)?;
         exchange.response = message(&call.answer.half)?;
         let request = Request::decode(call.method, &exchange.request).map_err(|_| Unmatched::Undecodable)?;
-        let response =
-            Response::decode(call.method, exchange.response.clone()).map_err(|_| Unmatched::Undecodable)?;
+        let response = Response::decode(call.method, exchange.response.clone()).map_err(|_| Unmatched::Undecodable)?;
         exchange.rows = request.rows();
         let (model, version) = response.identity();
         for (known, said) in [(&mut exchange.model, model), (&mut exchange.version, version)] {
