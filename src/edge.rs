@@ -39,6 +39,7 @@ mod listener;
 mod meter;
 mod pulse;
 mod routed;
+mod standing;
 mod timeout;
 mod tls;
 mod unary;
@@ -61,6 +62,8 @@ pub struct Limits {
     pub control_frames_burst: u32,
     /// ...and in a second after that, beyond those that its requests and our answers account for.
     pub control_frames_a_second: u32,
+    /// What a call may wait for its turn while its worker has more to do than it can carry; then it is refused.
+    pub queue_wait: Duration,
     /// From the acceptance of a connection to its complete greeting: TLS, preface, SETTINGS.
     pub greeting: Duration,
     /// From the beginning of a header block to its end.
@@ -96,6 +99,8 @@ impl Default for Limits {
             pending_accept_resets: 20,
             control_frames_burst: 3_000,
             control_frames_a_second: 1_000,
+            // Lower, refusals come one by one and cost more than the calls that are answered.
+            queue_wait: Duration::from_millis(100),
             greeting: Duration::from_secs(5),
             headers: Duration::from_secs(10),
             unread: Duration::from_secs(30),
@@ -201,15 +206,20 @@ impl Edge {
             // Bounded by the places, which what is sent holds.
             let (send, receive) = mpsc::unbounded_channel();
             senders.push(send);
+            let standing = Arc::new(standing::Standing::new(limits.queue_wait));
             let work = connection::Worker {
                 limits: limits.clone(),
                 tls: tls.cloned(),
                 phases: phases.clone(),
                 instruments: instruments.clone(),
+                standing: standing.clone(),
                 front: front.clone(),
             };
             let beat = pulse.beat(worker);
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let (parking, waking) = (standing.clone(), standing);
+            runtime.on_thread_park(move || parking.parks()).on_thread_unpark(move || waking.wakes());
+            let runtime = runtime.enable_all().build()?;
             threads.push(thread::Builder::new().name(format!("{name}-{worker}")).spawn(move || {
                 runtime.block_on(async move {
                     let beating = tokio::spawn(beat);

@@ -41,6 +41,10 @@ pub struct Settings {
     /// How long an evaluation may have to wait for one; what would wait longer is refused [default: 25ms]
     #[arg(long, env = "UNDERSTUDY_COMPUTE_WAIT", value_name = "DURATION")]
     pub compute_wait: Option<String>,
+    /// How long calls may wait for their turn while there is more to do than can be done for longer than a burst
+    /// [default: 100ms]
+    #[arg(long, env = "UNDERSTUDY_QUEUE_WAIT", value_name = "DURATION")]
+    pub queue_wait: Option<String>,
     /// Connections at the same time [default: 1024]
     #[arg(long, env = "UNDERSTUDY_MAX_CONNECTIONS", value_name = "N")]
     pub max_connections: Option<usize>,
@@ -294,6 +298,7 @@ impl Settings {
                     defaults.connections_of_address,
                     1..=1_000_000,
                 ),
+                queue_wait: p.duration("queue-wait", self.queue_wait.as_deref(), defaults.queue_wait),
                 age: p.duration("max-connection-age", self.max_connection_age.as_deref(), defaults.age),
                 age_grace: p.duration(
                     "max-connection-age-grace",

@@ -16,8 +16,7 @@ use governor::{
     DefaultKeyedRateLimiter, Quota, RateLimiter,
     clock::{Clock, DefaultClock},
 };
-use tonic::{Code, Status, metadata::MetadataValue};
-use tonic_types::{ErrorDetails, StatusExt};
+use tonic::{Status, metadata::MetadataValue};
 
 use super::{
     Peer,
@@ -145,11 +144,11 @@ impl Admission {
     }
 }
 
-/// RESOURCE_EXHAUSTED, and when to try again: for gRPC's retries (gRFC A6), for whoever reads details, for proxies.
+/// RESOURCE_EXHAUSTED, and when to try again: for gRPC's retries (gRFC A6), and for proxies. Cheap: it is said most when there
+/// is most to do.
 pub fn busy(text: &str, wait: Duration) -> Status {
     let wait = wait.max(Duration::from_millis(1));
-    let details = ErrorDetails::with_retry_info(Some(wait));
-    let mut status = Status::with_error_details(Code::ResourceExhausted, format!("busy: {text}"), details);
+    let mut status = Status::resource_exhausted(format!("busy: {text}"));
     let metadata = status.metadata_mut();
     metadata.insert("grpc-retry-pushback-ms", MetadataValue::from(wait.as_millis() as u64));
     metadata.insert("retry-after", MetadataValue::from(wait.as_secs_f64().ceil() as u64));
@@ -286,7 +285,7 @@ mod tests {
         let mut first = admission.admit(|| Client::Local).expect("room");
         let mut second = admission.admit(|| Client::Local).expect("room");
         let refused = admission.admit(|| Client::Local).expect_err("full");
-        assert_eq!(refused.code(), Code::ResourceExhausted);
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
         assert_eq!(
             refused.metadata().get("grpc-retry-pushback-ms").map(tonic::metadata::MetadataValue::as_bytes),
             Some(&b"50"[..])

@@ -25,8 +25,11 @@ use tonic::Status;
 use super::{
     Body, Front, Limits, Peer, Tls,
     accept::{Accepted, Socket},
-    instruments::{Cut, Instruments},
+    admission::busy,
+    instruments::{Cut, Instruments, Refusal},
     meter::{Failing, Metered, Patience},
+    routed::HEALTH,
+    standing::Standing,
     unary::failure,
 };
 use crate::shutdown::{Phase, Phases};
@@ -38,6 +41,7 @@ pub(super) struct Worker<F> {
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) phases: Phases,
     pub(super) instruments: Arc<Instruments>,
+    pub(super) standing: Arc<Standing>,
     pub(super) front: F,
 }
 
@@ -105,15 +109,24 @@ impl<F: Front> Worker<F> {
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { limits, phases, instruments, front, tls: _ } = self;
+        let Self { limits, phases, instruments, standing, front, tls: _ } = self;
         let (io, state) = Metered::new(io, limits.control_frames_burst, limits.control_frames_a_second);
         let service = {
             let (front, state, instruments) = (front.clone(), state.clone(), instruments.clone());
-            let peer = peer.clone();
+            let (peer, standing) = (peer.clone(), standing.clone());
             service_fn(move |request: http::Request<Incoming>| {
                 let (front, state, instruments) = (front.clone(), state.clone(), instruments.clone());
-                let peer = peer.clone();
+                let (peer, standing) = (peer.clone(), standing.clone());
+                // Here the connection has read it; what follows is the call's own task, and its turn may come late.
+                let arrived = Instant::now();
                 async move {
+                    if let Err(waited) = standing.take(arrived)
+                        && !request.uri().path().starts_with(HEALTH)
+                    {
+                        instruments.refused(Refusal::Queue);
+                        let text = format!("calls wait for {waited:.1?} already");
+                        return Ok::<_, Infallible>(failure(StatusCode::OK, &busy(&text, waited)));
+                    }
                     let answered = AssertUnwindSafe(front.call(request, peer)).catch_unwind().await;
                     let answer = answered.unwrap_or_else(|_| panicked(&instruments));
                     Ok::<_, Infallible>(answer.map(|body| body.kept_until_sent(&state)))

@@ -27,6 +27,8 @@ pub enum Refusal {
     Rate,
     /// Too much work waits already.
     Work,
+    /// It has waited too long for its turn.
+    Queue,
 }
 
 /// What became of a connection that was offered.
@@ -53,7 +55,7 @@ pub struct Instruments {
     pub(super) connections: Gauge,
     offered: [Counter; 4],
     cut: [Counter; 6],
-    refused: [Counter; 5],
+    refused: [Counter; 6],
     calls: Gauge,
     bytes: Gauge,
     pub(super) panics: Counter,
@@ -82,7 +84,7 @@ impl Instruments {
                     .map(|outcome| counter!(ACCEPTED, "outcome" => outcome)),
                 cut: ["greeting", "headers", "flood", "unread", "age", "grace"]
                     .map(|reason| counter!(ENDED, "reason" => reason)),
-                refused: ["calls", "bytes", "client_calls", "client_rate", "work"]
+                refused: ["calls", "bytes", "client_calls", "client_rate", "work", "queue"]
                     .map(|reason| counter!(REFUSED, "reason" => reason)),
                 calls: gauge!(CALLS),
                 bytes: gauge!(BYTES),

@@ -22,7 +22,7 @@ const CLIENT_STREAMING: [&str; 4] = [
 ];
 
 /// Probes are answered however busy we are.
-const HEALTH: &str = "/grpc.health.v1.Health/";
+pub(super) const HEALTH: &str = "/grpc.health.v1.Health/";
 
 /// Lets `routes` answer. The deadline holds until the answer begins; a stream then ends by itself or with its caller.
 /// `ended` is called once, with the code that the client sees, or CANCELLED when it sees none.

