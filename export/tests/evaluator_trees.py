@@ -1,11 +1,18 @@
 """The tree models of `evaluator`: LightGBM text, XGBoost, CatBoost JSON and forest arrays, with numpy."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 
 MASK = np.uint64(2**64 - 1)
+
+
+@np.vectorize(otypes=[float])
+def exp(x):
+    """The C library's, as LightGBM and CatBoost call it: numpy's own differs in the last bit on some processors."""
+    return math.exp(x) if x < 709.0 else float(np.exp(x))
 
 
 def walk(left, right, decide, roots, rows):
@@ -39,14 +46,14 @@ def lightgbm(path):
             sums /= len(trees) // width
         if objective and objective[0] == "binary":
             sigmoid = float(objective[1].split(":")[1])
-            return 1 / (1 + np.exp(-sigmoid * sums))
+            return 1 / (1 + exp(-sigmoid * sums))
         if objective and objective[0] == "multiclass":
-            powers = np.exp(sums - sums.max(axis=1, keepdims=True))
+            powers = exp(sums - sums.max(axis=1, keepdims=True))
             total = np.zeros(len(sums))
             for column in powers.T:
                 total = total + column
             return powers / total[:, None]
-        return np.exp(sums) if objective and objective[0] in ("poisson", "gamma", "tweedie") else sums
+        return exp(sums) if objective and objective[0] in ("poisson", "gamma", "tweedie") else sums
 
     return predict
 
@@ -228,7 +235,7 @@ def catboost(path):
         if loss in ("Poisson", "Tweedie"):
             return catboost_exp(sums)
         if loss in ("Logloss", "CrossEntropy", "MultiClassOneVsAll"):
-            return 1 / (1 + np.exp(-sums))
+            return 1 / (1 + exp(-sums))
         if loss == "MultiClass":
             powers = catboost_exp(sums - sums.max(axis=1, keepdims=True))
             total = np.zeros(len(sums))
@@ -245,7 +252,8 @@ def catboost_exp(x):
     scale = 2048 / np.log(2.0)
     shifted = x * scale + float(3 << 51)
     bits = shifted.view(np.uint64)
-    fraction = (2.0 ** (np.arange(2048) / 2048)).view(np.uint64) & np.uint64((1 << 52) - 1)
+    powers = np.array([math.pow(2.0, part / 2048) for part in range(2048)])
+    fraction = powers.view(np.uint64) & np.uint64((1 << 52) - 1)
     exponent = (bits + np.uint64((1 << 21) - (1 << 11)) >> np.uint64(11)) << np.uint64(52)
     rest = (shifted - float(3 << 51)) * (1.0 / scale) - x
     polynomial = (3.0000000027955394 - rest) * (rest * rest) * 0.16666666685227835 - rest + 1.0
