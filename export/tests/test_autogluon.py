@@ -27,6 +27,7 @@ NETWORK = 2e-6
 def predictors(tmp_path_factory):
     """Trains a predictor when it is first asked for; a directory in UNDERSTUDY_TINY keeps them."""
     directory = Path(os.environ.get("UNDERSTUDY_TINY") or tmp_path_factory.mktemp("predictors"))
+    directory.mkdir(parents=True, exist_ok=True)
     loaded = {}
 
     def get(name):

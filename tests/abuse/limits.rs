@@ -30,16 +30,17 @@ pub(crate) async fn settings(report: &mut Report, target: &Target) {
 
 /// P11: what has come counts, and what could not come whole any more is refused by its prefix.
 pub(crate) async fn bytes_in_flight(report: &mut Report, how: &How, flags: &[&str]) {
-    const WHAT: &str = "bytes in flight, limit 400,000";
-    let limited = [flags, &["--max-in-flight-bytes", "400000", "--max-request-bytes", "1048576"]].concat();
+    const WHAT: &str = "bytes in flight, limit 120,000";
+    let limited = [flags, &["--max-in-flight-bytes", "120000", "--max-request-bytes", "1048576"]].concat();
     let target = match how.start(&limited).await {
         Ok(target) => target,
         Err(why) => return report.not_applicable("P11", WHAT, &why),
     };
     let mut begun = Wire::open(target.grpc).await;
-    let announced = [&[0][..], &300_000_u32.to_be_bytes()].concat();
+    let announced = [&[0][..], &80_000_u32.to_be_bytes()].concat();
     let mut half = vec![Frame::call(1, 0, PREDICT, &[]), Frame::new(DATA, 0, 1, announced.clone())];
-    half.extend(vec![Frame::new(DATA, 0, 1, vec![0; 16_000]); 13]);
+    // Within the window that a stream has before the server's settings are acknowledged.
+    half.extend(vec![Frame::new(DATA, 0, 1, vec![0; 16_000]); 3]);
     drop(begun.send(&half).await);
     sleep(Duration::from_millis(300)).await;
     drop(begun.send(&[Frame::call(3, 0, PREDICT, &[]), Frame::new(DATA, 0, 3, announced)]).await);
