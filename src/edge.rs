@@ -39,9 +39,9 @@ mod listener;
 mod meter;
 mod pulse;
 mod routed;
-mod standing;
 mod timeout;
 mod tls;
+mod turns;
 mod unary;
 mod whole;
 
@@ -100,7 +100,7 @@ impl Default for Limits {
             control_frames_burst: 3_000,
             control_frames_a_second: 1_000,
             // Lower, refusals come one by one and cost more than the calls that are answered.
-            queue_wait: Duration::from_millis(100),
+            queue_wait: Duration::from_millis(2),
             greeting: Duration::from_secs(5),
             headers: Duration::from_secs(10),
             unread: Duration::from_secs(30),
@@ -181,6 +181,10 @@ pub struct Setup<'a> {
     pub instruments: &'a Arc<Instruments>,
 }
 
+/// Tasks that a worker runs between two looks at its sockets: a call may take half a millisecond, and whoever is to be refused
+/// should not have to wait for sixty of them.
+const TASKS_BETWEEN_READS: u32 = 8;
+
 /// A running listener.
 #[derive(Debug)]
 pub struct Edge {
@@ -206,20 +210,20 @@ impl Edge {
             // Bounded by the places, which what is sent holds.
             let (send, receive) = mpsc::unbounded_channel();
             senders.push(send);
-            let standing = Arc::new(standing::Standing::new(limits.queue_wait));
+            let turns = Arc::new(turns::Turns::new(limits.queue_wait));
             let work = connection::Worker {
                 limits: limits.clone(),
                 tls: tls.cloned(),
                 phases: phases.clone(),
                 instruments: instruments.clone(),
-                standing: standing.clone(),
+                turns: turns.clone(),
                 front: front.clone(),
             };
             let beat = pulse.beat(worker);
             let mut runtime = tokio::runtime::Builder::new_current_thread();
-            let (parking, waking) = (standing.clone(), standing);
+            let (parking, waking) = (turns.clone(), turns);
             runtime.on_thread_park(move || parking.parks()).on_thread_unpark(move || waking.wakes());
-            let runtime = runtime.enable_all().build()?;
+            let runtime = runtime.event_interval(TASKS_BETWEEN_READS).enable_all().build()?;
             threads.push(thread::Builder::new().name(format!("{name}-{worker}")).spawn(move || {
                 runtime.block_on(async move {
                     let beating = tokio::spawn(beat);

@@ -13,7 +13,7 @@ use std::{
 use futures_util::FutureExt as _;
 use http::{Response, StatusCode};
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
@@ -29,7 +29,7 @@ use super::{
     instruments::{Cut, Instruments, Refusal},
     meter::{Failing, Metered, Patience},
     routed::HEALTH,
-    standing::Standing,
+    turns::{CallExecutor, Turn, Turns},
     unary::failure,
 };
 use crate::shutdown::{Phase, Phases};
@@ -41,7 +41,7 @@ pub(super) struct Worker<F> {
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) phases: Phases,
     pub(super) instruments: Arc<Instruments>,
-    pub(super) standing: Arc<Standing>,
+    pub(super) turns: Arc<Turns>,
     pub(super) front: F,
 }
 
@@ -109,23 +109,23 @@ impl<F: Front> Worker<F> {
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { limits, phases, instruments, standing, front, tls: _ } = self;
+        let Self { limits, phases, instruments, turns, front, tls: _ } = self;
         let (io, state) = Metered::new(io, limits.control_frames_burst, limits.control_frames_a_second);
         let service = {
             let (front, state, instruments) = (front.clone(), state.clone(), instruments.clone());
-            let (peer, standing) = (peer.clone(), standing.clone());
+            let (peer, turns) = (peer.clone(), turns.clone());
             service_fn(move |request: http::Request<Incoming>| {
                 let (front, state, instruments) = (front.clone(), state.clone(), instruments.clone());
-                let (peer, standing) = (peer.clone(), standing.clone());
+                let peer = peer.clone();
                 // Here the connection has read it; what follows is the call's own task, and its turn may come late.
-                let arrived = Instant::now();
+                let turn = turns.join(Instant::now());
                 async move {
-                    if let Err(waited) = standing.take(arrived)
+                    if let Err(wait) = turn.and_then(Turn::take)
                         && !request.uri().path().starts_with(HEALTH)
                     {
                         instruments.refused(Refusal::Queue);
-                        let text = format!("calls wait for {waited:.1?} already");
-                        return Ok::<_, Infallible>(failure(StatusCode::OK, &busy(&text, waited)));
+                        let text = format!("calls wait for {wait:.1?} already");
+                        return Ok::<_, Infallible>(failure(StatusCode::OK, &busy(&text, wait)));
                     }
                     let answered = AssertUnwindSafe(front.call(request, peer)).catch_unwind().await;
                     let answer = answered.unwrap_or_else(|_| panicked(&instruments));
@@ -133,7 +133,7 @@ impl<F: Front> Worker<F> {
                 }
             })
         };
-        let mut connection = pin!(builder(limits).serve_connection(TokioIo::new(io), service));
+        let mut connection = pin!(builder(limits, turns).serve_connection(TokioIo::new(io), service));
         let patience = Patience { greeting, headers: limits.headers, unread: limits.unread };
         let mut failing = pin!(state.fails(patience));
         let ended = tokio::select! {
@@ -196,8 +196,8 @@ async fn aged(age: Duration) {
     tokio::time::sleep(age.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
 }
 
-fn builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+fn builder(limits: &Limits, turns: &Arc<Turns>) -> http2::Builder<CallExecutor> {
+    let mut builder = http2::Builder::new(CallExecutor(turns.clone()));
     builder
         .timer(TokioTimer::new())
         .auto_date_header(false)
