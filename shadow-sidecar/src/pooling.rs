@@ -171,7 +171,8 @@ pub fn pool(answers: &[Answer], memory: &mut Memory) -> Pool {
     let mut pool = Pool { report: None, replicas };
     if pool.missing().next().is_some() {
         let (pooled, all) = (pool.pooled(), pool.all());
-        report.reasons.push(format!("{pooled} of {all} replicas are pooled: what the others have seen is not in it"));
+        let reason = format!("{pooled} of {all} replicas are pooled: what the others have seen is not in it");
+        report.reasons.insert(report.reasons.len().min(1), reason);
     }
     pool.report = Some(report);
     pool
