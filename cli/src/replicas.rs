@@ -110,7 +110,9 @@ impl Replicas {
                 }
                 Err(error) => {
                     self.connections.remove(&address);
-                    Err(format!("{error:#}"))
+                    // What lies between is the layers of the transport, which say nothing.
+                    let (what, cause) = (error.to_string(), error.root_cause().to_string());
+                    Err(if what == cause { what } else { format!("{what}: {cause}") })
                 }
             };
             answers.push(Answer { address, report });

@@ -27,6 +27,7 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Counters of several sidecars are added up, and bounds and verdict are computed once, from the sums: as if one had seen all.
 /// Sidecars with other versions, gates or comparators are named and left out, and so are those that do not answer.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct Arguments {
     /// The sidecar: HOST:PORT, http(s)://HOST:PORT or unix:PATH. Several are pooled; dns:NAME[:PORT] stands for all
     /// addresses of a name, such as those of a headless service, and dns:https://NAME[:PORT] for the same over TLS

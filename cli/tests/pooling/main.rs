@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value as Json, json};
 use shadow_sidecar::{Settings, report_json};
-use support::{Primary, Rehearsal, SOON, load};
+use support::{Primary, Rehearsal, SOON, authority::Authority, eventually, load};
 use understudy::v1::{Report, StartEpochRequest, Verdict};
 
 /// Rows of each server, and rows of a call.
@@ -83,8 +83,11 @@ async fn a_pool_is_one_sidecar_that_has_seen_all() {
     let (mut primaries, mut sidecars) = (Vec::new(), Vec::new());
     for third in 0..3 {
         let primary = Primary::start().await;
-        let sidecar =
-            if third == 2 { Rehearsal::beside(&primary, kept).await } else { Rehearsal::beside(&primary, settings).await };
+        let sidecar = if third == 2 {
+            Rehearsal::beside(&primary, kept).await
+        } else {
+            Rehearsal::beside(&primary, settings).await
+        };
         send(&primary, third).await;
         assert_eq!(sidecar.settled(CALLS).await.verdict(), Verdict::Undecided, "one alone has seen too little");
         primaries.push(primary);
@@ -119,7 +122,13 @@ async fn a_pool_is_one_sidecar_that_has_seen_all() {
     third.drain().await;
     let lonely = report(&["--exit-code"], &[addresses(&sidecars), vec!["127.0.0.1:1".into()]].concat()).await;
     assert_eq!(lonely.code, Some(0), "534 exchanges are enough, too: {}", lonely.stdout);
-    assert!(lonely.stdout.contains("2 of 3 pooled\n            127.0.0.1:1: can't connect"), "{}", lonely.stdout);
+    assert!(
+        lonely
+            .stdout
+            .contains("2 of 3 pooled\n            127.0.0.1:1: can't connect to 127.0.0.1:1: Connection refused"),
+        "{}",
+        lonely.stdout
+    );
     assert!(lonely.stdout.contains("2 of 3 replicas are pooled"), "{}", lonely.stdout);
     sidecars.push(Rehearsal::beside(&primaries[2], kept).await);
     let again = report(&["--json"], &addresses(&sidecars)).await.json();
@@ -181,4 +190,36 @@ async fn what_must_not_be_added_up_is_named_and_left_out() {
     let nobody = report(&[], &["127.0.0.1:1".into(), "127.0.0.1:2".into()]).await;
     assert_eq!((nobody.code, nobody.stdout.as_str()), (Some(1), ""));
     assert!(nobody.stderr.contains("0 of 2 replicas are pooled: 127.0.0.1:1: can't connect"), "{}", nobody.stderr);
+}
+
+/// The addresses of a name are asked one by one, and each must show a certificate for the name.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_over_tls_is_the_name_in_the_certificate() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut authority = Authority::new(directory.path(), "authority");
+    let primary = Primary::start().await;
+    let ca = authority.path().to_string_lossy().into_owned();
+    for name in ["localhost", "elsewhere"] {
+        let pair = authority.server(&[name]);
+        let sidecar = Rehearsal::alone(|settings| {
+            settings.primary = Some(primary.unix_url());
+            settings.tls_cert = Some(pair.certificate.clone());
+            settings.tls_key = Some(pair.key.clone());
+        })
+        .await;
+        let address = format!("dns:https://localhost:{}", sidecar.grpc().port());
+        if name == "localhost" {
+            eventually(SOON, async || {
+                let ran = report(&["--json", "--require-all", "--ca", &ca], std::slice::from_ref(&address)).await;
+                anyhow::ensure!(ran.code == Some(0), "{}", ran.stderr);
+                assert_eq!(ran.json()["pool"]["replicas"][0]["address"], format!("https://{}", sidecar.grpc()));
+                Ok(())
+            })
+            .await;
+        } else {
+            let ran = report(&["--ca", &ca], &[address]).await;
+            assert_eq!(ran.code, Some(1), "{}", ran.stdout);
+            assert!(ran.stderr.contains("0 of ") && ran.stderr.contains("certificate"), "{}", ran.stderr);
+        }
+    }
 }

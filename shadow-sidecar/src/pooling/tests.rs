@@ -116,7 +116,7 @@ fn a_pool_is_one_sidecar_that_has_seen_all() {
         drift_lower: 0.0,
         drift_upper: 0.0,
         // That of one look, which is the largest where the tally never looked, either.
-        ..report.agreement.clone().unwrap()
+        ..report.agreement.unwrap()
     };
     assert_eq!(agreement(&pooled), agreement(&whole));
     assert_eq!(pooled.flips, whole.flips);
@@ -139,9 +139,10 @@ fn a_pool_is_one_sidecar_that_has_seen_all() {
 
 #[test]
 fn the_largest_group_is_pooled_and_the_others_are_told_why_not() {
+    type Change = fn(&mut Sent);
     let tally = || count(0..100);
     let (a, b, c) = (one("a", tally()), one("b", tally()), one("cc", tally()));
-    let differing: [(&str, fn(&mut Sent)); 6] = [
+    let differing: [(&str, Change); 6] = [
         ("gate 0.9, not 0.8", |sent| sent.gates.gate = 0.9),
         ("alpha 0.01, not 0.05; min-duration 5s, not 3600s", |sent| {
             sent.gates.alpha = 0.01;
