@@ -45,10 +45,18 @@ impl Shown {
     /// # Errors
     /// It is no such address, nobody listens there, or a file can't be used.
     pub(crate) async fn connect(&self, address: &str) -> anyhow::Result<Service> {
+        self.connect_as(address, None).await
+    }
+
+    /// The same, where `address` is one of those that `name` stands for: a certificate must be for that name.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub(crate) async fn connect_as(&self, address: &str, name: Option<&str>) -> anyhow::Result<Service> {
         let Self { ca, cert, key, token_file } = self.clone();
         let credentials = Credentials { ca, certificate: cert, key, token: token_file };
         let bearer = credentials.bearer().map_err(anyhow::Error::msg)?;
-        let endpoint = credentials.endpoint(&url(address)?).map_err(anyhow::Error::msg)?;
+        let endpoint = credentials.endpoint_of(&url(address)?, name).map_err(anyhow::Error::msg)?;
         let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).connect().await;
         Ok(InterceptedService::new(channel.with_context(|| format!("can't connect to {address}"))?, bearer))
     }

@@ -3,7 +3,7 @@
 //! * [`demo`] — the whole job on real data: primary, sidecar, traffic, verdict
 //! * [`check`] — may this package serve?
 //! * [`predict`] — rows to a server, answers to the terminal
-//! * [`report`] — what a sidecar knows
+//! * [`report`] — what a sidecar knows, or several of them ([`replicas`]) together
 //! * [`record`] — a server's exchanges to Parquet files; [`replay`] — a rehearsal on them
 //! * [`load`] — how much a server takes, and what it costs it
 //!
@@ -25,6 +25,7 @@ mod predict;
 mod receiver;
 mod record;
 mod replay;
+mod replicas;
 mod report;
 mod view;
 mod words;
@@ -100,7 +101,7 @@ mod tests {
             "understudy demo --rate -1",
             "understudy check",
             "understudy predict --batch 0 {}",
-            "understudy report a b",
+            "understudy report --require-all=no a",
         ] {
             assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

@@ -123,6 +123,8 @@ pub struct IntakeState {
     pub kind: Kind,
     /// Whether the tap is subscribed; without a tap, whether the primary has said who it is.
     pub connected: bool,
+    /// The server instance whose tap is subscribed, or was last; empty where there is none.
+    pub primary_instance: String,
     /// Subscriptions so far; without a tap, how often the primary has said who it is.
     pub subscriptions: u64,
     /// Left out by sampling.

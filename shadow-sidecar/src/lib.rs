@@ -6,7 +6,7 @@
 //! 3. [`answers`]: both answers are read; [`compare`]: row by row, the same or not, and by how much
 //! 4. [`tally`]: counters that add up, by [`slicer`] also for segments of rows; [`stats`]: what can be said from them;
 //!    [`verdict`]: may the candidate take over?
-//! 5. [`report`], [`otlp`], [`metrics`]: who is told; [`state`]: what survives a restart
+//! 5. [`report`], [`otlp`], [`metrics`]: who is told; [`state`]: what survives a restart; [`pooling`]: many replicas, one report
 //! 6. [`page`], with [`history`]: who looks
 //! 7. [`recording`] and [`replay`]: the same on another day; [`cloudevents`]: for others
 //!
@@ -26,6 +26,7 @@ pub mod intake;
 pub mod metrics;
 pub mod otlp;
 pub mod page;
+pub mod pooling;
 pub mod recording;
 pub mod rehearsal;
 pub mod rehearsals;

@@ -15,7 +15,7 @@ use crate::{
     intake::{IntakeState, Kind, Side, Unmatched},
     rehearsal::Epoch,
     tally::{DropReason, Latency, Tally},
-    verdict::{Judgement, Verdict},
+    verdict::{Gates, Judgement, Verdict},
 };
 
 const EXCHANGES: &str = "shadow_exchanges_total";
@@ -36,6 +36,9 @@ const CANDIDATE_ERRORS: &str = "shadow_candidate_errors_total";
 const LOWER: &str = "shadow_agreement_lower";
 const UPPER: &str = "shadow_agreement_upper";
 const LOG_E: &str = "shadow_agreement_log_e";
+const GATE: &str = "shadow_agreement_gate";
+const ABORT: &str = "shadow_agreement_abort";
+const ALPHA: &str = "shadow_agreement_alpha";
 const COVERAGE: &str = "shadow_coverage";
 const VERDICT: &str = "shadow_verdict";
 const IN_FLIGHT: &str = "shadow_in_flight";
@@ -137,8 +140,8 @@ impl Metrics {
         })
     }
 
-    /// Publishes the counters of `epoch` as they are.
-    pub fn publish(&self, epoch: &Epoch, tally: &Tally, judgement: &Judgement) {
+    /// Publishes the counters of `epoch` as they are, and what they must prove.
+    pub fn publish(&self, epoch: &Epoch, tally: &Tally, judgement: &Judgement, gates: &Gates) {
         let labels = [
             ("model", epoch.primary.name.clone()),
             ("primary_version", epoch.primary.version.clone()),
@@ -169,11 +172,10 @@ impl Metrics {
                 counter!(NOISE_OBSERVATIONS, &labels).absolute(noise.observations());
                 counter!(NOISE_SHARES, &labels).absolute(millionths(noise.shares()));
             }
+            // All of these, too: what increases from nothing does not show in a rate.
             for reason in DropReason::ALL {
                 let count = tally.exchanges().dropped(reason);
-                if count > 0 {
-                    counter!(UNMATCHED, &with(&[("reason", reason.as_str().into())])).absolute(count);
-                }
+                counter!(UNMATCHED, &with(&[("reason", reason.as_str().into())])).absolute(count);
             }
             for (code, count) in tally.exchanges().failed() {
                 let code = status::name(Code::from_i32(code as i32));
@@ -187,6 +189,9 @@ impl Metrics {
             gauge!(LOWER, &labels).set(figures.lower);
             gauge!(UPPER, &labels).set(figures.upper);
             gauge!(LOG_E, &labels).set(figures.log_e);
+            gauge!(GATE, &labels).set(gates.gate);
+            gauge!(ABORT, &labels).set(gates.abort());
+            gauge!(ALPHA, &labels).set(gates.alpha);
             gauge!(IN_FLIGHT, &labels).set(tally.exchanges().in_flight() as f64);
             if let Some(coverage) = figures.coverage {
                 gauge!(COVERAGE, &labels).set(coverage);
@@ -273,6 +278,9 @@ fn describe() {
     describe_gauge!(LOWER, "lower end of the confidence sequence for agreement; not to be aggregated");
     describe_gauge!(UPPER, "upper end of the confidence sequence for agreement; not to be aggregated");
     describe_gauge!(LOG_E, "evidence for agreement above the gate, natural logarithm; not to be aggregated");
+    describe_gauge!(GATE, "agreement that a promotion must prove");
+    describe_gauge!(ABORT, "agreement below which a candidate is rejected");
+    describe_gauge!(ALPHA, "chance of a wrong verdict that is accepted");
     describe_gauge!(COVERAGE, "share of what could have been compared that was");
     describe_gauge!(VERDICT, "1 promote, 0 undecided, -1 reject");
     describe_gauge!(IN_FLIGHT, "exchanges that wait for the candidate or are with it");

@@ -20,6 +20,8 @@ use crate::{
 /// The rehearsals of one sidecar: at least one.
 #[derive(Debug)]
 pub struct Rehearsals {
+    /// Another one after each start.
+    instance: String,
     all: Vec<Arc<Rehearsal>>,
     intake: Arc<Mutex<IntakeState>>,
     primary: Mutex<Option<Arc<Primary>>>,
@@ -28,7 +30,13 @@ pub struct Rehearsals {
 impl Rehearsals {
     /// Of these; each was made with this `intake`.
     pub fn new(all: Vec<Arc<Rehearsal>>, intake: Arc<Mutex<IntakeState>>) -> Self {
-        Self { all, intake, primary: Mutex::default() }
+        let instance = format!("{:032x}", fastrand::u128(..));
+        Self { instance, all, intake, primary: Mutex::default() }
+    }
+
+    /// What tells this process from its replicas, and from itself before a restart.
+    pub fn instance(&self) -> &str {
+        &self.instance
     }
 
     /// In the order of the configuration.

@@ -1,15 +1,16 @@
 //! The state of a rehearsal as the report that people and programs read.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use understudy::{status, v1};
 
 use crate::{
+    compare::Task,
     intake::{IntakeState, Side, Unmatched},
     rehearsal::{Epoch, Rehearsal, unix_nanos},
     stats::{histogram::Histogram, moments::Moments},
     tally::{Conservation, DropReason, Tally},
-    verdict::{Figures, Judgement, Verdict, judge},
+    verdict::{Figures, Gates, Judgement, Verdict, judge},
 };
 
 mod details;
@@ -36,13 +37,37 @@ pub fn report(rehearsal: &Rehearsal) -> v1::Report {
     };
     // A copy, so that comparisons need not wait for the bounds to be computed.
     let tally = epoch.tally().clone();
-    let elapsed = epoch.started.elapsed();
-    let judgement = judge(&tally, &rehearsal.gates, elapsed);
-    let per_second = tally.per_second();
-    let needed = per_second.and_then(|pace| judgement.time_needed(pace, &rehearsal.gates, elapsed));
+    let about = About {
+        epoch: describe(rehearsal, &epoch),
+        task: epoch.comparator.task(),
+        elapsed: epoch.started.elapsed(),
+        per_second: tally.per_second(),
+        observed_via: [primary_observed_via, rehearsal.candidate.observed_via()].map(str::to_owned),
+    };
+    v1::Report { intake: empty.intake, ..of(&tally, &rehearsal.gates, about) }
+}
+
+/// What a report holds besides counters and what follows from them.
+pub(crate) struct About {
+    pub(crate) epoch: v1::Epoch,
+    pub(crate) task: Task,
+    /// Since the epoch began; only time in which somebody has observed.
+    pub(crate) elapsed: Duration,
+    /// Compared exchanges.
+    pub(crate) per_second: Option<f64>,
+    /// Where the latencies of the primary and of the candidate were measured.
+    pub(crate) observed_via: [String; 2],
+}
+
+/// What the counters say, but for the intake.
+pub(crate) fn of(tally: &Tally, gates: &Gates, about: About) -> v1::Report {
+    let About { epoch, task, elapsed, per_second, observed_via: [primary_observed_via, candidate_observed_via] } =
+        about;
+    let judgement = judge(tally, gates, elapsed);
+    let needed = per_second.and_then(|pace| judgement.time_needed(pace, gates, elapsed));
     let Judgement { verdict, reasons, pairs_needed, figures } = judgement;
     v1::Report {
-        epoch: Some(describe(rehearsal, &epoch)),
+        epoch: Some(epoch),
         verdict: match verdict {
             Verdict::Promote => v1::Verdict::Promote,
             Verdict::Reject => v1::Verdict::Reject,
@@ -53,7 +78,7 @@ pub fn report(rehearsal: &Rehearsal) -> v1::Report {
         pairs_needed,
         exchanges: Some(conservation(tally.exchanges())),
         rows: Some(conservation(tally.rows())),
-        agreement: Some(agreement(rehearsal, &tally, &figures)),
+        agreement: Some(agreement(tally, &figures, gates)),
         flips: tally
             .flips()
             .iter()
@@ -61,22 +86,23 @@ pub fn report(rehearsal: &Rehearsal) -> v1::Report {
             .collect(),
         score_delta: Some(score_delta(tally.delta())),
         primary_latency: Some(latency(tally.primary_latency(), primary_observed_via)),
-        candidate_latency: Some(latency(tally.candidate_latency(), rehearsal.candidate.observed_via())),
-        statuses: Some(details::statuses(&tally)),
-        distances: details::distances(&tally, rehearsal.gates.alpha),
-        values: details::values(&tally, epoch.comparator.task()),
+        candidate_latency: Some(latency(tally.candidate_latency(), candidate_observed_via)),
+        statuses: Some(details::statuses(tally)),
+        distances: details::distances(tally, gates.alpha),
+        values: details::values(tally, task),
         levels: tally
             .scores()
             .levels()
             .map(|(level, delta)| v1::LevelDelta { level: level.into(), delta: Some(score_delta(delta)) })
             .collect(),
-        scores: details::scores(&tally, &figures),
-        latency: details::latency(&tally, &figures, &rehearsal.gates),
-        noise: details::noise(&tally, &figures, rehearsal.gates.alpha),
-        slices: details::slices(&tally, &rehearsal.gates),
+        scores: details::scores(tally, &figures),
+        latency: details::latency(tally, &figures, gates),
+        noise: details::noise(tally, &figures, gates.alpha),
+        slices: details::slices(tally, gates),
         per_second,
         seconds_needed: needed.map(|needed| needed.as_secs_f64()),
-        ..empty
+        generated_unix_nanos: unix_nanos(),
+        ..v1::Report::default()
     }
 }
 
@@ -151,15 +177,15 @@ fn conservation(counts: &Conservation) -> v1::Conservation {
     }
 }
 
-fn agreement(rehearsal: &Rehearsal, tally: &Tally, figures: &Figures) -> v1::Agreement {
+fn agreement(tally: &Tally, figures: &Figures, gates: &Gates) -> v1::Agreement {
     v1::Agreement {
         compared: figures.compared,
         agreed: figures.agreed,
         rate: figures.rate,
         lower: figures.lower,
         upper: figures.upper,
-        alpha: rehearsal.gates.alpha,
-        gate: rehearsal.gates.gate,
+        alpha: gates.alpha,
+        gate: gates.gate,
         log_e: figures.log_e,
         log_e_abort: figures.log_e_abort,
         one_sided_lower: figures.one_sided_lower,
@@ -172,7 +198,7 @@ fn agreement(rehearsal: &Rehearsal, tally: &Tally, figures: &Figures) -> v1::Agr
         shares: figures.shares,
         drift_lower: figures.drift_lower,
         drift_upper: figures.drift_upper,
-        drift_robust: rehearsal.gates.drift_robust,
+        drift_robust: gates.drift_robust,
         kappa: tally.flips().kappa(),
     }
 }
@@ -187,10 +213,10 @@ fn score_delta(delta: &Moments) -> v1::ScoreDelta {
     }
 }
 
-fn latency(histogram: &Histogram, observed_via: &str) -> v1::Latency {
+fn latency(histogram: &Histogram, observed_via: String) -> v1::Latency {
     let seconds = |duration: Option<std::time::Duration>| duration.unwrap_or_default().as_secs_f64();
     v1::Latency {
-        observed_via: observed_via.into(),
+        observed_via,
         count: histogram.count(),
         mean: seconds(histogram.mean()),
         p50: seconds(histogram.quantile(0.5)),

@@ -358,7 +358,7 @@ async fn tick(rehearsals: Arc<Rehearsals>, metrics: Arc<Metrics>) {
             if publishes && let Some(epoch) = rehearsal.epoch() {
                 let tally = epoch.tally().clone();
                 let judgement = judge(&tally, &rehearsal.gates, epoch.started.elapsed());
-                metrics.publish(&epoch, &tally, &judgement);
+                metrics.publish(&epoch, &tally, &judgement, &rehearsal.gates);
                 epoch.history().record(Point::new(unix_nanos(), &judgement.figures));
             }
         }

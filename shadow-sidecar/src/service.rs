@@ -25,6 +25,7 @@ use understudy::{
 
 use crate::{
     intake::{mirror::Mirror, proxy::Proxy},
+    pooling,
     rehearsal::Rehearsal,
     rehearsals::Rehearsals,
     report,
@@ -55,7 +56,10 @@ impl Service {
 #[tonic::async_trait]
 impl ShadowService for Service {
     async fn get_report(&self, request: Request<GetReportRequest>) -> Result<Response<Report>, Status> {
-        Ok(Response::new(report::report(&*self.of(&request.into_inner().candidate)?)))
+        let GetReportRequest { candidate, counters } = request.into_inner();
+        let rehearsal = self.of(&candidate)?;
+        let counters = if counters { pooling::counters(&self.rehearsals, &rehearsal) } else { None };
+        Ok(Response::new(Report { counters, ..report::report(&rehearsal) }))
     }
 
     async fn list_candidates(

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 use crate::tally::Tally;
@@ -102,12 +102,7 @@ impl StateFile {
             Ok(metadata) if metadata.len() > MAX_BYTES => return Err(Refused::Foreign),
             Ok(_) => fs::read(&self.0)?,
         };
-        let rest = bytes.strip_prefix(MAGIC).ok_or(Refused::Foreign)?;
-        let (digest, body) = rest.split_at_checked(DIGEST).ok_or(Refused::Torn)?;
-        if Sha256::digest(body).as_slice() != digest {
-            return Err(Refused::Torn);
-        }
-        ciborium::from_reader(body).map_err(|error| Refused::Undecodable(error.to_string()))
+        unseal(MAGIC, &bytes)
     }
 
     /// Replaces the file in one step: whoever reads it, also after a crash, finds the old one or the new one.
@@ -115,13 +110,10 @@ impl StateFile {
     /// # Errors
     /// The old one is still there.
     pub fn write(&self, saved: &[Saved]) -> io::Result<()> {
-        let mut body = Vec::new();
-        ciborium::into_writer(saved, &mut body).map_err(io::Error::other)?;
+        let sealed = seal(MAGIC, saved)?;
         let written = self.beside("new");
         let mut file = File::create(&written)?;
-        for part in [MAGIC, Sha256::digest(&body).as_slice(), &body] {
-            file.write_all(part)?;
-        }
+        file.write_all(&sealed)?;
         file.sync_all()?;
         drop(file);
         fs::rename(&written, &self.0)?;
@@ -135,6 +127,23 @@ impl StateFile {
         name.push(suffix);
         name.into()
     }
+}
+
+/// `format`, which is a line that names it, SHA-256 of the rest, and `value` as CBOR.
+pub(crate) fn seal(format: &[u8], value: &(impl Serialize + ?Sized)) -> io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    ciborium::into_writer(value, &mut body).map_err(io::Error::other)?;
+    Ok([format, Sha256::digest(&body).as_slice(), &body].concat())
+}
+
+/// What was sealed with this `format`.
+pub(crate) fn unseal<T: DeserializeOwned>(format: &[u8], sealed: &[u8]) -> Result<T, Refused> {
+    let rest = sealed.strip_prefix(format).ok_or(Refused::Foreign)?;
+    let (digest, body) = rest.split_at_checked(DIGEST).ok_or(Refused::Torn)?;
+    if Sha256::digest(body).as_slice() != digest {
+        return Err(Refused::Torn);
+    }
+    ciborium::from_reader(body).map_err(|error| Refused::Undecodable(error.to_string()))
 }
 
 #[cfg(test)]

@@ -241,10 +241,13 @@ impl Tally {
     /// The same counts in a process that goes on with the epoch: what was in flight is lost. None when they do not add up.
     #[must_use]
     pub fn resumed(mut self) -> Option<Self> {
+        if !self.holds() {
+            return None;
+        }
         self.closed = None;
         self.exchanges.drop_in_flight(DropReason::Shutdown);
         self.rows.drop_in_flight(DropReason::Shutdown);
-        self.holds().then_some(self)
+        Some(self)
     }
 
     /// Keeps the largest evidence so far. Call it at every tick, or after every exchange: more looks cost nothing and
@@ -267,6 +270,11 @@ impl Tally {
             }
             None => now,
         }
+    }
+
+    /// Evidence that was gathered earlier from a part of what is counted here, exchange by exchange, stays.
+    pub fn after(&mut self, earlier: Evidence) {
+        self.evidence = Some(earlier);
     }
 
     /// Adds another replica's counters of the same pair of versions under the same comparator; the result is as if one
@@ -301,13 +309,27 @@ impl Tally {
         true
     }
 
-    /// Whether nothing was lost from sight, and nothing counted twice.
+    /// Whether nothing was lost from sight, and nothing counted twice; and every part has the size that it must have, which
+    /// a tally that was read from elsewhere need not.
     pub fn holds(&self) -> bool {
         self.exchanges.holds()
             && self.rows.holds()
             && self.agreed <= self.rows.compared()
             && self.observations <= self.exchanges.compared().min(self.rows.compared())
             && self.shares() <= self.observations as f64
+            && self.has_shape()
+    }
+
+    fn has_shape(&self) -> bool {
+        let exchanges = self.exchanges.compared();
+        self.flips.has_shape()
+            && self.scores.has_shape(self.rows.compared())
+            && self.slices.has_shape()
+            && self.noise.shares() <= self.noise.observations() as f64
+            && self.spread.has_shape()
+            && self.primary_latency.has_shape(exchanges)
+            && self.candidate_latency.has_shape(exchanges)
+            && self.slower <= exchanges
     }
 
     /// The number of the epoch.

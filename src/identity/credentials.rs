@@ -38,6 +38,14 @@ impl Credentials {
     /// # Errors
     /// It is no URL, a file can't be read, or what it holds can't be used.
     pub fn endpoint(&self, url: &str) -> Result<Endpoint, String> {
+        self.endpoint_of(url, None)
+    }
+
+    /// The same at one of the addresses that `name` stands for: what the server shows must be for that name.
+    ///
+    /// # Errors
+    /// As [`Self::endpoint`].
+    pub fn endpoint_of(&self, url: &str, name: Option<&str>) -> Result<Endpoint, String> {
         let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| format!("{url}: {error}"))?;
         if endpoint.uri().scheme_str() != Some("https") {
             return Ok(endpoint);
@@ -46,6 +54,9 @@ impl Credentials {
             None => ClientTlsConfig::new().with_native_roots(),
             Some(path) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(path)?)),
         };
+        if let Some(name) = name {
+            tls = tls.domain_name(name);
+        }
         if let (Some(certificate), Some(key)) = (&self.certificate, &self.key) {
             tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
         }

@@ -22,6 +22,7 @@ mod page;
 mod proxy;
 mod remote;
 mod replay;
+mod rules;
 mod slices;
 mod v2;
 

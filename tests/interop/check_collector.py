@@ -1,7 +1,7 @@
-"""Compare what an OpenTelemetry Collector received from shadow-sidecar with the sidecar's own report.
+"""Compare what an OpenTelemetry Collector received from sidecars with what they report themselves.
 
-usage: check_collector.py METRICS REPORT
-METRICS is the collector's file, one OTLP JSON document a line; REPORT is what `understudy demo --json` wrote.
+usage: check_collector.py METRICS REPORT...
+METRICS is the collector's file, one OTLP JSON document a line; each REPORT is what an `understudy demo --json` wrote.
 Prints one line for each check, `ok NAME: ...` or `FAIL NAME: ...`; exits 1 when one failed.
 """
 
@@ -72,34 +72,54 @@ def total(found, name):
     return sum(int(point.values["asInt"]) for point in last.values()), len(last)
 
 
-def check_sums(found, report):
-    """Compared and agreed are what the report says, and nothing that was sent is missing."""
+def check_sums(found, reports):
+    """Compared and agreed are what the reports say together: the last value of each instance, added up."""
     seen = {}
     for name in ("compared", "agreed"):
         seen[name], streams = total(found, f"shadow.{name}")
-        said = int(report["agreement"][name])
-        assert seen[name] == said, f"shadow.{name} is {seen[name]} over {streams} streams, the report says {said}"
+        said = sum(int(report["agreement"][name]) for report in reports)
+        assert seen[name] == said, f"shadow.{name} is {seen[name]} over {streams} streams, the reports say {said}"
     assert seen["compared"] > 0, "nothing was compared"
-    return f"shadow.compared {seen['compared']}, shadow.agreed {seen['agreed']}, as in the report"
+    return f"shadow.compared {seen['compared']}, shadow.agreed {seen['agreed']}, as in {len(reports)} reports together"
 
 
-def check_complete(found, report):
+def check_pool(found, reports):
+    """What bounds are computed from adds up over instances: n exactly, s up to rounding."""
+    observations, streams = total(found, "shadow.observations")
+    assert streams == len(reports), f"{streams} streams of {len(reports)} sidecars"
+    said = sum(int(report["agreement"]["observations"]) for report in reports)
+    assert observations == said, f"shadow.observations is {observations}, the reports say {said}"
+    last = {}
+    for point in need(found, "shadow.shares"):
+        before = last.get(point.stream())
+        if before is None or point.time() >= before.time():
+            last[point.stream()] = point
+    shares = sum(float(point.values["asDouble"]) for point in last.values())
+    expected = sum(float(report["agreement"]["shares"]) for report in reports)
+    assert abs(shares - expected) <= 1e-9 * expected, f"shadow.shares is {shares}, the reports say {expected}"
+    return f"n = {observations} and s = {shares:.3f} over {streams} instances"
+
+
+def check_complete(found, reports):
     """Every row that was sent was compared."""
-    compared, sent = total(found, "shadow.compared")[0], int(report["sent_rows"])
+    compared, sent = total(found, "shadow.compared")[0], sum(int(report["sent_rows"]) for report in reports)
     assert compared == sent, f"{sent} rows were sent, {compared} compared"
     return f"{sent} rows sent, {compared} compared"
 
 
-def check_resource(found, _report):
-    """The resource says which process this is."""
+def check_resource(found, reports):
+    """The resource says which process each one is."""
+    instances = set()
     for point in need(found, "shadow.compared") + need(found, "shadow.agreed"):
         name = point.resource.get("service.name")
         assert name == "shadow-sidecar", f"service.name is {name!r}"
         assert point.resource.get("service.instance.id"), "service.instance.id is missing"
+        instances.add(point.resource["service.instance.id"])
+    assert len(instances) == len(reports), f"{len(reports)} sidecars, but instances {sorted(instances)}"
     return ", ".join(f"{key}={value}" for key, value in sorted(point.resource.items()))
 
 
-def check_latency(found, _report):
+def check_latency(found, _reports):
     """Latencies come as exponential histograms in seconds."""
     count = 0
     for point in need(found, "shadow.latency"):
@@ -114,19 +134,19 @@ def check_latency(found, _report):
 
 def main():
     """Runs every check, also after one has failed."""
-    if len(sys.argv) != 3:
+    if len(sys.argv) < 3:
         sys.exit(__doc__)
     try:
         found = points(Path(sys.argv[1]))
-        report = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
+        reports = [json.loads(Path(path).read_text(encoding="utf-8")) for path in sys.argv[2:]]
     except (OSError, ValueError) as error:
         print(f"FAIL collector-files: {error}")
         sys.exit(1)
     failed = False
-    for check in (check_sums, check_complete, check_resource, check_latency):
+    for check in (check_sums, check_pool, check_complete, check_resource, check_latency):
         name = check.__name__.replace("check_", "collector-")
         try:
-            print(f"ok {name}: {check(found, report)}")
+            print(f"ok {name}: {check(found, reports)}")
         except (AssertionError, LookupError, TypeError, ValueError) as error:
             failed = True
             print(f"FAIL {name}: {type(error).__name__}: {' '.join(str(error).split())[:400]}")

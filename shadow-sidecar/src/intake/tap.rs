@@ -113,6 +113,7 @@ impl Tap {
                 let primary = choose(self.model.as_deref(), &description)?;
                 rehearsals.follow(&primary);
                 let mut state = rehearsals.intake();
+                state.primary_instance = description.server_instance_id;
                 if !state.connected {
                     state.connected = true;
                     state.subscriptions += 1;

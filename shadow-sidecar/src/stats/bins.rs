@@ -32,10 +32,7 @@ pub struct Bins {
 impl Bins {
     /// Empty bins.
     pub fn new(scale: Scale) -> Self {
-        let bins = match scale {
-            Scale::Unit => UNIT,
-            Scale::Logarithmic => 2 * MAGNITUDES + 1,
-        };
+        let bins = width(scale);
         Self { scale, primary: vec![0; bins], candidate: vec![0; bins], count: 0 }
     }
 
@@ -65,6 +62,14 @@ impl Bins {
         true
     }
 
+    /// Whether it has all its bins, and their counts add up.
+    pub(crate) fn has_shape(&self) -> bool {
+        let sum = |counts: &[u64]| counts.iter().try_fold(0, |sum: u64, n| sum.checked_add(*n));
+        [&self.primary, &self.candidate]
+            .into_iter()
+            .all(|counts| counts.len() == width(self.scale) && sum(counts) == Some(self.count))
+    }
+
     /// Rows seen.
     pub fn count(&self) -> u64 {
         self.count
@@ -73,7 +78,7 @@ impl Bins {
     /// Each bin in which there is anything, in ascending order: lower end, upper end, the primary's rows, the candidate's.
     pub fn iter(&self) -> impl Iterator<Item = (f64, f64, u64, u64)> + '_ {
         let all = self.primary.iter().zip(&self.candidate).enumerate();
-        all.filter(|(_, (primary, candidate))| **primary + **candidate > 0).map(|(index, (&primary, &candidate))| {
+        all.filter(|(_, (primary, candidate))| (**primary | **candidate) > 0).map(|(index, (&primary, &candidate))| {
             let (low, high) = ends(self.scale, index);
             (low, high, primary, candidate)
         })
@@ -103,6 +108,14 @@ impl Bins {
     fn sum(&self, of: impl Fn(f64, f64) -> f64) -> Option<f64> {
         let all = self.count as f64;
         (self.count > 0).then(|| self.iter().map(|(_, _, p, c)| of(p as f64 / all, c as f64 / all)).sum())
+    }
+}
+
+/// How many bins there are.
+fn width(scale: Scale) -> usize {
+    match scale {
+        Scale::Unit => UNIT,
+        Scale::Logarithmic => 2 * MAGNITUDES + 1,
     }
 }
 

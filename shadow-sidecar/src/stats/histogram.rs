@@ -51,6 +51,13 @@ impl Histogram {
         self.max = self.max.max(other.max);
     }
 
+    /// Whether it has all its buckets, and `count` durations in them.
+    pub(crate) fn has_shape(&self, count: u64) -> bool {
+        let sum = self.counts.iter().try_fold(0, |sum: u64, n| sum.checked_add(*n));
+        let ordered = count == 0 || self.min <= self.max;
+        self.counts.len() == BUCKETS && [Some(self.count), sum] == [Some(count); 2] && ordered
+    }
+
     /// Durations seen.
     pub fn count(&self) -> u64 {
         self.count

@@ -39,6 +39,13 @@ impl Sketch {
         }
     }
 
+    /// Whether its buckets are among those that there can be, and their counts add up.
+    pub(crate) fn has_shape(&self) -> bool {
+        let last = i64::from(self.first) + self.counts.len() as i64 - 1;
+        let within = self.counts.is_empty() || (self.first >= LOWEST && last <= i64::from(HIGHEST));
+        within && self.counts.iter().try_fold(self.zeros, |sum, n| sum.checked_add(*n)) == Some(self.total)
+    }
+
     /// Magnitudes seen.
     pub fn count(&self) -> u64 {
         self.total

@@ -70,6 +70,11 @@ impl Spread {
         }
     }
 
+    /// Whether it has all its bins.
+    pub(crate) fn has_shape(&self) -> bool {
+        self.below.len() == SIDE && self.above.len() == SIDE
+    }
+
     /// The bins with something in them, and the empty ones between them, from the lowest to the highest.
     pub fn bins(&self) -> Vec<Bin> {
         let below = (0..SIDE).rev().map(|i| Bin { lower: -edge(i + 1), upper: -edge(i), count: self.below[i] });

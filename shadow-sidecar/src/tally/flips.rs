@@ -92,6 +92,11 @@ impl Flips {
         true
     }
 
+    pub(super) fn has_shape(&self) -> bool {
+        let counters = if self.classes.is_empty() { 0 } else { self.side() * self.side() };
+        self.classes.len() == self.total.min(MAX_CLASSES) && self.counts.len() == counters
+    }
+
     fn side(&self) -> usize {
         self.classes.len() + 1
     }

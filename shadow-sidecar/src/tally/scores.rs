@@ -129,6 +129,11 @@ impl Scores {
         self.classification == other.classification && self.level_names == other.level_names
     }
 
+    pub(super) fn has_shape(&self, rows: u64) -> bool {
+        let counted = self.sizes.count().max(self.bins.count()) <= rows;
+        counted && self.levels.len() <= MAX_LEVELS && self.sizes.has_shape() && self.bins.has_shape()
+    }
+
     /// Candidate minus primary.
     pub fn delta(&self) -> &Moments {
         &self.delta

@@ -77,6 +77,11 @@ impl Slices {
         self.names == other.names
     }
 
+    pub(super) fn has_shape(&self) -> bool {
+        let sound = |slice: &Slice| slice.shares() <= slice.observations as f64;
+        [self.all.len(), self.exchange.len()] == [self.names.len(); 2] && self.all.iter().all(sound)
+    }
+
     pub(super) fn merge(&mut self, other: &Self) {
         for (mine, theirs) in self.all.iter_mut().zip(&other.all) {
             mine.compared = mine.compared.saturating_add(theirs.compared);

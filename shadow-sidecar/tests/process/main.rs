@@ -26,6 +26,7 @@ mod process;
 
 use process::{Process, SOON};
 
+mod example;
 mod state;
 
 fn start(flags: &[&str]) -> Process {

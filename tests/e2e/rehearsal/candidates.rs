@@ -9,7 +9,7 @@ use understudy::v1::{GetReportRequest, ListCandidatesRequest, Report, StartEpoch
 use super::agreement;
 
 async fn report(rehearsal: &Rehearsal, candidate: &str) -> Report {
-    let request = GetReportRequest { candidate: candidate.into() };
+    let request = GetReportRequest { candidate: candidate.into(), ..GetReportRequest::default() };
     rehearsal.shadow().get_report(request).await.unwrap().into_inner()
 }
 
@@ -63,7 +63,7 @@ async fn each_has_a_verdict_of_its_own_and_one_that_hangs_holds_up_nobody() {
     let error = rehearsal.shadow().get_report(GetReportRequest::default()).await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument);
     assert!(["good", "bad", "hanging", "nowhere"].iter().all(|name| error.message().contains(name)), "{error}");
-    let unknown = GetReportRequest { candidate: "ugly".into() };
+    let unknown = GetReportRequest { candidate: "ugly".into(), ..GetReportRequest::default() };
     assert_eq!(rehearsal.shadow().get_report(unknown).await.unwrap_err().code(), Code::NotFound);
 
     let list = rehearsal.shadow().list_candidates(ListCandidatesRequest {}).await.unwrap().into_inner().candidates;
