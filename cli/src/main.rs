@@ -3,7 +3,7 @@
 //! * [`demo`] — the whole job on real data: primary, sidecar, traffic, verdict
 //! * [`check`] — may this package serve?
 //! * [`predict`] — rows to a server, answers to the terminal
-//! * [`report`] — what a sidecar knows
+//! * [`report`] — what a sidecar knows; [`disagreements`] — examples of what the models differ on
 //! * [`record`] — a server's exchanges to Parquet files; [`replay`] — a rehearsal on them
 //! * [`load`] — how much a server takes, and what it costs it
 //!
@@ -18,6 +18,7 @@ use shadow_sidecar::report_json;
 mod check;
 mod connect;
 mod demo;
+mod disagreements;
 mod live;
 mod load;
 mod output;

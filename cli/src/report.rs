@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use shadow_sidecar::disagreements::response_json;
 use understudy::{
     shutdown,
     v1::{GetReportRequest, Report, Verdict, WatchReportRequest, shadow_service_client::ShadowServiceClient},
@@ -10,6 +11,7 @@ use understudy::{
 
 use crate::{
     connect::{Shown, failed},
+    disagreements,
     live::Live,
     output::{self, Output},
     report_json, view,
@@ -35,6 +37,10 @@ pub(crate) struct Arguments {
     /// Print JSON; with --watch one object a line
     #[arg(long)]
     json: bool,
+    /// Show the last N rows on which the models differ, too
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, conflicts_with = "watch",
+        value_parser = clap::value_parser!(u32).range(..=10_000))]
+    disagreements: u32,
     /// Exit with 0 for promote, 10 for reject, 11 for undecided; with --watch end as soon as it is decided
     #[arg(long)]
     exit_code: bool,
@@ -62,10 +68,19 @@ async fn get(arguments: &Arguments, output: Output) -> anyhow::Result<Report> {
     let mut client = ShadowServiceClient::new(arguments.shown.connect(&arguments.address).await?);
     let request = GetReportRequest { candidate: arguments.candidate.clone() };
     let report = client.get_report(request).await.map_err(|status| failed(&status, 0))?.into_inner();
+    let differing = match arguments.disagreements {
+        0 => None,
+        most => Some(disagreements::fetch(&mut client, &arguments.candidate, most).await?),
+    };
     if arguments.json {
-        output::line(format_args!("{:#}", report_json::report(&report)))?;
+        let mut json = report_json::report(&report);
+        if let Some(all) = &differing {
+            json["disagreements"] = response_json(all);
+        }
+        output::line(format_args!("{json:#}"))?;
     } else {
         output::lines(&view::lines(&report, output.paint))?;
+        output::lines(&differing.map(|all| disagreements::lines(&all, output.paint)).unwrap_or_default())?;
     }
     Ok(report)
 }

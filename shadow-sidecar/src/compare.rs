@@ -80,7 +80,7 @@ impl Answer {
     }
 
     /// The scores of one row; empty when there are none.
-    fn row(&self, row: usize) -> &[f64] {
+    pub fn row(&self, row: usize) -> &[f64] {
         let start = row.saturating_mul(self.width);
         self.scores.get(start..start.saturating_add(self.width)).unwrap_or_default()
     }

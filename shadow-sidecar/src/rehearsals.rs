@@ -12,6 +12,7 @@ use understudy::v1::Exchange;
 use crate::{
     exchange::Offered,
     intake::IntakeState,
+    outlets::Outlets,
     rehearsal::{Primary, Rehearsal},
     state::Saved,
     tally::DropReason,
@@ -23,12 +24,24 @@ pub struct Rehearsals {
     all: Vec<Arc<Rehearsal>>,
     intake: Arc<Mutex<IntakeState>>,
     primary: Mutex<Option<Arc<Primary>>>,
+    outlets: Arc<Outlets>,
 }
 
 impl Rehearsals {
     /// Of these; each was made with this `intake`.
     pub fn new(all: Vec<Arc<Rehearsal>>, intake: Arc<Mutex<IntakeState>>) -> Self {
-        Self { all, intake, primary: Mutex::default() }
+        Self { all, intake, primary: Mutex::default(), outlets: Arc::default() }
+    }
+
+    /// The same, with copies of all exchanges to `outlets`.
+    #[must_use]
+    pub fn copying(self, outlets: Outlets) -> Self {
+        Self { outlets: Arc::new(outlets), ..self }
+    }
+
+    /// Where copies go.
+    pub fn outlets(&self) -> &Arc<Outlets> {
+        &self.outlets
     }
 
     /// In the order of the configuration.
@@ -72,6 +85,7 @@ impl Rehearsals {
                 _ => current.insert(Arc::new(primary.clone())).clone(),
             }
         };
+        self.outlets.follow(&primary);
         for rehearsal in &self.all {
             rehearsal.follow(&primary);
         }
@@ -93,6 +107,7 @@ impl Rehearsals {
 
     /// The same, for an exchange that is decoded already.
     pub fn offer_shared(&self, offered: &Arc<Offered>) {
+        self.outlets.offer(offered);
         for rehearsal in &self.all {
             rehearsal.offer(offered);
         }

@@ -10,6 +10,7 @@ use crate::{
     config::Config,
     intake::tap,
     metrics::Metrics,
+    otlp::DisagreementLogs,
     recording::{Part, Reader},
     rehearsals::Rehearsals,
     run,
@@ -32,7 +33,11 @@ pub async fn replay(
     mut progress: impl FnMut(u64),
 ) -> anyhow::Result<Arc<Rehearsals>> {
     let metrics = Arc::new(Metrics::new().context("no metrics")?);
-    let rehearsals = Arc::new(run::open(config, &metrics, None).await.map_err(|error| anyhow::anyhow!("{error}"))?);
+    let rehearsals = Arc::new(
+        run::open(config, &metrics, None, &DisagreementLogs::default())
+            .await
+            .map_err(|error| anyhow::anyhow!("{error}"))?,
+    );
     let mut working = JoinSet::new();
     for (rehearsal, candidate) in rehearsals.all().iter().zip(&config.candidates) {
         for _ in 0..config.concurrency_of(candidate) {

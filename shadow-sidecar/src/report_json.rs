@@ -172,7 +172,7 @@ fn slice(slice: &v1::Slice) -> Json {
     })
 }
 
-fn epoch(epoch: &v1::Epoch) -> Json {
+pub(crate) fn epoch(epoch: &v1::Epoch) -> Json {
     let model = |version: &v1::ModelVersion| json!({"name": version.name, "version": version.version});
     json!({
         "number": epoch.number,

@@ -12,11 +12,13 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus}
 use understudy::v1::{Report, Verdict};
 
 mod candidates;
+mod disagreements;
 mod epochs;
 mod exports;
 mod failures;
 mod loops;
 mod mirror;
+mod outlets;
 mod outputs;
 mod page;
 mod proxy;
