@@ -65,7 +65,8 @@ pub struct Settings {
     /// mirror, proxy: methods that are never compared, by name or as /package.Service/Method
     #[arg(long, env = "SHADOW_DENY_METHODS", value_name = "METHOD", value_delimiter = ',')]
     pub deny_methods: Option<Vec<String>>,
-    /// What a primary without a tap predicts: "binary", "multiclass", "regression", "quantile"
+    /// What a primary without a tap predicts: "binary", "multiclass", "regression", "quantile", or "tensor" (any elements:
+    /// floats are compared within the tolerance, all others for equality)
     #[arg(long, env = "SHADOW_PRIMARY_TASK", value_name = "TASK")]
     pub primary_task: Option<String>,
     /// Its classes, in the order of its probabilities and of integer labels; of a binary model the positive one second
@@ -74,8 +75,8 @@ pub struct Settings {
     /// Its output with the label of each row, as text or integer [default: label, or the only one it can be]
     #[arg(long, env = "SHADOW_PRIMARY_LABEL_OUTPUT", value_name = "OUTPUT")]
     pub primary_label_output: Option<String>,
-    /// Its output with probabilities, the probability of the positive class, value or quantiles [default: probabilities,
-    /// value or quantiles, or the only one it can be]
+    /// Its output with probabilities, the probability of the positive class, value or quantiles; of a tensor one or several,
+    /// separated by commas [default: probabilities, value or quantiles, or the only one it can be]
     #[arg(long, env = "SHADOW_PRIMARY_SCORES_OUTPUT", value_name = "OUTPUT")]
     pub primary_scores_output: Option<String>,
     /// How a class follows from its scores where it gives no label: "argmax", or "threshold=X" [default: threshold=0.5 for two
@@ -532,10 +533,11 @@ impl Settings {
             "multiclass" => Some(v1::Task::Multiclass),
             "regression" => Some(v1::Task::Regression),
             "quantile" => Some(v1::Task::Quantile),
+            "tensor" => Some(v1::Task::Tensor),
             other => {
                 p.add(
                     "primary-task",
-                    format_args!("expected binary, multiclass, regression or quantile, got {other:?}"),
+                    format_args!("expected binary, multiclass, regression, quantile or tensor, got {other:?}"),
                 );
                 None
             }

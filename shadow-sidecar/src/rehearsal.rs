@@ -321,6 +321,7 @@ impl Rehearsal {
             v1::Task::Multiclass => compare::Task::Multiclass,
             v1::Task::Regression => compare::Task::Regression,
             v1::Task::Quantile => compare::Task::Quantile,
+            v1::Task::Tensor => compare::Task::Tensor,
             v1::Task::Unspecified => anyhow::bail!("the primary does not say what it predicts"),
         };
         let own = match self.candidate.task() {

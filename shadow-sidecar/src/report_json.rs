@@ -88,6 +88,7 @@ pub fn task(task: v1::Task) -> &'static str {
         v1::Task::Multiclass => "multiclass",
         v1::Task::Regression => "regression",
         v1::Task::Quantile => "quantile",
+        v1::Task::Tensor => "tensor",
     }
 }
 

@@ -25,6 +25,7 @@ mod proxy;
 mod remote;
 mod replay;
 mod slices;
+mod tensors;
 mod v2;
 
 use v2::columns;

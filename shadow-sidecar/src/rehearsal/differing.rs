@@ -94,7 +94,12 @@ fn of_row(
     outcome: &RowOutcome,
 ) -> v1::Disagreement {
     let &Compared { primary, candidate, slices, outcomes } = compared;
-    let (p, c) = (primary.row(row), candidate.row(row));
+    let numbers = [(primary, primary.row(row)), (candidate, candidate.row(row))].map(|(answer, scores)| {
+        // Texts are told apart, not told.
+        let exact = answer.exact_row(row).iter().map(|&n| if n < Answer::TEXTS { n as f64 } else { f64::NAN });
+        scores.iter().copied().chain(exact).collect::<Vec<f64>>()
+    });
+    let [p, c] = numbers.each_ref().map(Vec::as_slice);
     let label = |class: Option<u32>| {
         let known = class.and_then(|class| epoch.comparator.classes().get(class as usize));
         known.cloned().unwrap_or_default()
@@ -103,7 +108,14 @@ fn of_row(
     let [own, other] = &epoch.disagreements.names;
     let (mine, theirs) = match epoch.comparator.task() {
         Task::Tensor => {
-            let columns = most(p.len().min(c.len()), |column| (c[column] - p[column]).abs());
+            // Where both are texts there is no number to tell.
+            let apart = |column: usize| match (p[column], c[column]) {
+                (own, other) if own.is_nan() && other.is_nan() => -1.0,
+                (own, other) if own.is_nan() || other.is_nan() => f64::INFINITY,
+                (own, other) => (other - own).abs(),
+            };
+            let mut columns = most(p.len().min(c.len()), apart);
+            columns.retain(|column| !(p[*column].is_nan() && c[*column].is_nan()));
             (columns.clone(), columns)
         }
         _ => (most(p.len(), |column| p[column].abs()), most(c.len(), |column| c[column].abs())),
@@ -143,7 +155,7 @@ fn difference(outcome: &RowOutcome, (primary, candidate): (&str, &str), p: &[f64
         _ if !(primary.is_empty() && candidate.is_empty()) => format!("{} -> {}", known(primary), known(candidate)),
         (Some((primary, candidate)), _) => format!("{primary} -> {candidate}"),
         (None, Some(delta)) => format!("by up to {}", delta.abs()),
-        (None, None) => "differ".into(),
+        (None, None) => "texts differ".into(),
     }
 }
 
@@ -151,7 +163,6 @@ fn difference(outcome: &RowOutcome, (primary, candidate): (&str, &str), p: &[f64
 fn most(columns: usize, size: impl Fn(usize) -> f64) -> Vec<usize> {
     let mut all: Vec<usize> = (0..columns).collect();
     if columns > MOST_SCORES {
-        // NaN counts as the largest.
         all.select_nth_unstable_by(MOST_SCORES - 1, |a, b| size(*b).total_cmp(&size(*a)));
         all.truncate(MOST_SCORES);
         all.sort_unstable();
