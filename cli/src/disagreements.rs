@@ -102,7 +102,7 @@ mod tests {
         let expected = [
             "",
             "Differences 2 of 1,235 in this epoch, the newest first: 1,234 flip, 1 status",
-            "  <=50K -> >50K   score 0.2500 -> 0.7500   row 3   id a\u{fffd}[2J   trace 0af7651916cd43dd8448eb211c8…",
+            "  <=50K -> >50K   score 0.2500 -> 0.7500   row 3   id a\u{fffd}[2J   trace 0af7651916cd43dd8448eb211c80319c",
             "    age [37, 41), sex Male",
             "  DEADLINE_EXCEEDED",
         ];
