@@ -6,6 +6,7 @@ const MOST_POINTS = 720;
 const TABLE_ROWS = 12;
 const MATRIX_CLASSES = 20;
 const MOST_ENTRIES = 12;
+const MOST_DISAGREEMENTS = 25;
 const OWN = ["epoch", "verdict", "reasons", "pairs_needed", "per_second", "seconds_needed", "exchanges", "rows", "agreement", "flips",
   "score_delta", "primary_latency", "candidate_latency", "intake", "slices", "generated_unix_nanos"];
 const SENTENCES = {
@@ -200,7 +201,7 @@ function cell(name, value) {
 // What is the same for all of them, or said better elsewhere, has no column.
 function showDisagreements(told) {
   const seen = Object.values(fields(told.seen)).reduce((sum, each) => sum + each, 0);
-  const rows = list(told.disagreements).map(fields).map(({ number, row, kind, slices, primary_scores, candidate_scores,
+  const rows = list(told.disagreements).slice(0, MOST_DISAGREEMENTS).map(fields).map(({ number, row, kind, slices, primary_scores, candidate_scores,
     request_id, traceparent, primary_latency_nanos, candidate_latency_nanos, candidate_status, ...rest }) => ({
     ...rest,
     kind,

@@ -1,6 +1,6 @@
 //! Outputs of any meaning: a row agrees when all of its elements do.
 
-use shadow_sidecar::Settings;
+use shadow_sidecar::{Settings, recording::Reader, replay::replay, report};
 use support::{Rehearsal, endpoint, stub::Stub, tensors::text_to_raw};
 use understudy::{
     inference::{
@@ -228,6 +228,35 @@ async fn which_outputs_are_meant_is_asked_for_where_there_are_several() {
         let says = |report: &Report| words.iter().all(|word| report.intake.as_ref().unwrap().last_error.contains(word));
         rehearsal.report_when(says).await;
     }
+}
+
+/// What such servers said is rehearsed again from a recording, when it is told which outputs are meant.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recording_of_them_replays() {
+    let y = |last: f32| vec![("id", "BYTES", vec![1], texts(&["a"])), ("y", "FP32", vec![3], fp32(&[1.0, 2.0, last]))];
+    let (primary, candidate) = (saying(y(3.0)).await, saying(y(4.5)).await);
+    let directory = tempfile::tempdir().unwrap();
+    let (rehearsal, live) = compare(&primary, &candidate, 3, |settings| {
+        settings.record_dir = Some(directory.path().to_owned());
+        settings.primary_scores_output = Some("y".into());
+        settings.candidate_scores_output = Some("y".into());
+    })
+    .await;
+    rehearsal.drain().await;
+    let settings = Settings {
+        candidate: Some(candidate.url()),
+        primary_scores_output: Some("y".into()),
+        candidate_scores_output: Some("y".into()),
+        tolerance_absolute: Some(0.5),
+        tolerance_relative: Some(0.0),
+        min_duration: Some("0s".into()),
+        ..Settings::default()
+    };
+    let reader = Reader::open(directory.path()).unwrap();
+    let replayed = replay(&settings.validate().unwrap(), reader, |_| {}).await.unwrap();
+    let again = report::report(replayed.named("").unwrap());
+    assert_eq!((agreement(&again), agreement(&live)), ((3, 2), (3, 2)));
+    assert_eq!(again.score_delta.unwrap().max_absolute, 1.5);
 }
 
 /// Typed contents are the same as raw ones.
