@@ -3,7 +3,8 @@
 //! * [`demo`] — the whole job on real data: primary, sidecar, traffic, verdict
 //! * [`check`] — may this package serve?
 //! * [`predict`] — rows to a server, answers to the terminal
-//! * [`report`] — what a sidecar knows, or several of them ([`replicas`]) together
+//! * [`report`] — what a sidecar knows, or several of them ([`replicas`]) together; [`disagreements`] — examples of what the models
+//!   differ on
 //! * [`record`] — a server's exchanges to Parquet files; [`replay`] — a rehearsal on them
 //! * [`load`] — how much a server takes, and what it costs it
 //!
@@ -18,6 +19,7 @@ use shadow_sidecar::report_json;
 mod check;
 mod connect;
 mod demo;
+mod disagreements;
 mod live;
 mod load;
 mod output;

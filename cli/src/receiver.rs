@@ -1,4 +1,4 @@
-//! A receiver of OTLP metrics that only counts: for the demo, where no collector is named.
+//! A receiver of OTLP metrics that only counts, and takes log records: for the demo, where no collector is named.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,9 +7,15 @@ use std::{
 
 use anyhow::Context as _;
 use opentelemetry_proto::tonic::{
-    collector::metrics::v1::{
-        ExportMetricsServiceRequest, ExportMetricsServiceResponse,
-        metrics_service_server::{MetricsService, MetricsServiceServer},
+    collector::{
+        logs::v1::{
+            ExportLogsServiceRequest, ExportLogsServiceResponse,
+            logs_service_server::{LogsService, LogsServiceServer},
+        },
+        metrics::v1::{
+            ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+            metrics_service_server::{MetricsService, MetricsServiceServer},
+        },
     },
     common::v1::KeyValue,
     metrics::v1::{metric::Data, number_data_point},
@@ -92,6 +98,16 @@ impl MetricsService for Received {
     }
 }
 
+#[tonic::async_trait]
+impl LogsService for Received {
+    async fn export(
+        &self,
+        _: Request<ExportLogsServiceRequest>,
+    ) -> Result<Response<ExportLogsServiceResponse>, Status> {
+        Ok(Response::new(ExportLogsServiceResponse::default()))
+    }
+}
+
 /// A receiver that runs until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Receiver {
@@ -110,9 +126,11 @@ impl Receiver {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("the OTLP receiver can't listen")?;
         let endpoint = format!("http://{}", listener.local_addr().context("the OTLP receiver has no address")?);
         let received = Received::default();
-        let service = MetricsServiceServer::new(received.clone()).accept_compressed(CompressionEncoding::Gzip);
+        let metrics = MetricsServiceServer::new(received.clone()).accept_compressed(CompressionEncoding::Gzip);
+        let logs = LogsServiceServer::new(received.clone()).accept_compressed(CompressionEncoding::Gzip);
         let mut task = JoinSet::new();
-        task.spawn(Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)));
+        let server = Server::builder().add_service(metrics).add_service(logs);
+        task.spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         Ok(Self { endpoint, received, _task: task })
     }
 }

@@ -38,13 +38,31 @@ pub(crate) struct Arguments {
     /// Segments of rows to count by themselves: a category's name, or NAME:EDGE,EDGE,... for a number
     #[arg(long, value_name = "SLICE")]
     slices: Vec<String>,
+    /// The primary's output with labels, where its server is not understudy-server
+    #[arg(long, value_name = "OUTPUT")]
+    primary_label_output: Option<String>,
+    /// Its output with scores; of a tensor one or several, separated by commas
+    #[arg(long, value_name = "OUTPUT")]
+    primary_scores_output: Option<String>,
+    /// The candidate's output with labels, as for the primary
+    #[arg(long, value_name = "OUTPUT")]
+    candidate_label_output: Option<String>,
+    /// Its output with scores
+    #[arg(long, value_name = "OUTPUT")]
+    candidate_scores_output: Option<String>,
+    /// Values agree when |candidate - primary| <= absolute + relative * |primary| [default: 1e-9]
+    #[arg(long, value_name = "X")]
+    tolerance_absolute: Option<f64>,
+    /// See tolerance-absolute [default: 0.01]
+    #[arg(long, value_name = "X")]
+    tolerance_relative: Option<f64>,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
     /// End with 0 for promote, 10 for reject, 11 for undecided
     #[arg(long)]
     exit_code: bool,
-    /// A file or a directory that `understudy record` has written
+    /// A file or a directory that `understudy record` or a sidecar has written
     #[arg(value_name = "RECORDING")]
     recording: PathBuf,
 }
@@ -61,6 +79,12 @@ pub(crate) fn run(arguments: &Arguments, output: Output) -> anyhow::Result<ExitC
         min_pairs: arguments.min_pairs,
         slices: (!arguments.slices.is_empty()).then(|| arguments.slices.clone()),
         min_duration: Some("0s".into()),
+        primary_label_output: arguments.primary_label_output.clone(),
+        primary_scores_output: arguments.primary_scores_output.clone(),
+        candidate_label_output: arguments.candidate_label_output.clone(),
+        candidate_scores_output: arguments.candidate_scores_output.clone(),
+        tolerance_absolute: arguments.tolerance_absolute,
+        tolerance_relative: arguments.tolerance_relative,
         ..Settings::default()
     };
     let config = settings.validate()?;

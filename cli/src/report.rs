@@ -3,7 +3,10 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, bail};
-use shadow_sidecar::pooling::{Memory, Pool, pool};
+use shadow_sidecar::{
+    disagreements::response_json,
+    pooling::{Memory, Pool, pool},
+};
 use understudy::{
     shutdown,
     v1::{GetReportRequest, Report, Verdict, WatchReportRequest, shadow_service_client::ShadowServiceClient},
@@ -11,6 +14,7 @@ use understudy::{
 
 use crate::{
     connect::{Shown, failed},
+    disagreements,
     live::Live,
     output::{self, Output, Paint},
     replicas::{self, Replicas},
@@ -49,6 +53,10 @@ pub(crate) struct Arguments {
     /// Print JSON; with --watch one object a line
     #[arg(long)]
     json: bool,
+    /// Show the last N rows on which the models differ, too
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, conflicts_with = "watch",
+        value_parser = clap::value_parser!(u32).range(..=10_000))]
+    disagreements: u32,
     /// Exit with 0 for promote, 10 for reject, 11 for undecided; with --watch end as soon as it is decided
     #[arg(long)]
     exit_code: bool,
@@ -61,8 +69,12 @@ pub(crate) struct Arguments {
 /// Nobody listens there, or it is no sidecar; of several, none can be pooled, or not all of them where that is required.
 pub(crate) fn run(arguments: &Arguments, output: Output) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    let several = replicas::are_several(&arguments.addresses);
+    if several && arguments.disagreements > 0 {
+        bail!("--disagreements are those of one sidecar: counters add up, examples do not");
+    }
     let report = runtime.block_on(async {
-        match (arguments.addresses.as_slice(), replicas::are_several(&arguments.addresses)) {
+        match (arguments.addresses.as_slice(), several) {
             ([address], false) if arguments.watch => watch(arguments, address, output).await,
             ([address], false) => get(arguments, address, output).await,
             _ if arguments.watch => watch_several(arguments, output).await,
@@ -84,10 +96,19 @@ async fn get(arguments: &Arguments, address: &str, output: Output) -> anyhow::Re
     let mut client = ShadowServiceClient::new(arguments.shown.connect(address).await?);
     let request = GetReportRequest { candidate: arguments.candidate.clone(), counters: false };
     let report = client.get_report(request).await.map_err(|status| failed(&status, 0))?.into_inner();
+    let differing = match arguments.disagreements {
+        0 => None,
+        most => Some(disagreements::fetch(&mut client, &arguments.candidate, most).await?),
+    };
     if arguments.json {
-        output::line(format_args!("{:#}", report_json::report(&report)))?;
+        let mut json = report_json::report(&report);
+        if let Some(all) = &differing {
+            json["disagreements"] = response_json(all);
+        }
+        output::line(format_args!("{json:#}"))?;
     } else {
         output::lines(&view::lines(&report, output.paint))?;
+        output::lines(&differing.map(|all| disagreements::lines(&all, output.paint)).unwrap_or_default())?;
     }
     Ok(report)
 }

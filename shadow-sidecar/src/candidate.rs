@@ -8,6 +8,7 @@ use crate::{
     answers::Reading,
     compare::Answer,
     config::{CandidateSource, Config},
+    disagreements::Schemas,
     exchange::Request,
     rehearsal::{Epoch, Primary},
 };
@@ -69,6 +70,16 @@ impl Candidate {
         match self {
             Self::Package(model) => model.class_names().to_vec(),
             Self::Server(server) => server.classes().unwrap_or(primary).to_vec(),
+        }
+    }
+
+    /// Its schema and the profile of its training data, where it is a package.
+    pub(crate) fn schemas(&self) -> Schemas<'_> {
+        match self {
+            Self::Package(model) => {
+                Schemas { schema: model.schema_json().into(), reference: model.reference_json().into() }
+            }
+            Self::Server(_) => Schemas::default(),
         }
     }
 

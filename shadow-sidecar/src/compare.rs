@@ -21,8 +21,8 @@ pub enum Task {
     Regression,
     /// One value for each quantile level. Rows agree when all are within the tolerance.
     Quantile,
-    /// Any numbers, whatever they mean, the same number of them on both sides. Rows agree when all are within the
-    /// tolerance.
+    /// Any elements, whatever they mean, the same number of them on both sides. Rows agree when all floating-point numbers are
+    /// within the tolerance and all integers, booleans and texts are equal.
     Tensor,
 }
 
@@ -65,11 +65,18 @@ pub struct Answer {
     pub scores: Vec<f64>,
     /// Scores a row.
     pub width: usize,
+    /// Tensors, row-major: integers and booleans as they are, texts as numbers from [`Answer::TEXTS`] on, which are equal
+    /// when the texts are. Empty when there are none.
+    pub exact: Vec<i128>,
+    /// Of those in a row.
+    pub exact_width: usize,
 }
 
 impl Answer {
     /// The label of a row whose class this model should not know.
     pub const UNKNOWN: u32 = u32::MAX;
+    /// No integer of any type is as large.
+    pub const TEXTS: i128 = 1 << 64;
 
     /// Empties the answer and keeps its memory.
     pub fn clear(&mut self) {
@@ -77,12 +84,20 @@ impl Answer {
         self.width = 0;
         self.labels.clear();
         self.scores.clear();
+        self.exact.clear();
+        self.exact_width = 0;
     }
 
     /// The scores of one row; empty when there are none.
-    fn row(&self, row: usize) -> &[f64] {
+    pub fn row(&self, row: usize) -> &[f64] {
         let start = row.saturating_mul(self.width);
         self.scores.get(start..start.saturating_add(self.width)).unwrap_or_default()
+    }
+
+    /// What is exact of one row; empty when there is none.
+    pub fn exact_row(&self, row: usize) -> &[i128] {
+        let start = row.saturating_mul(self.exact_width);
+        self.exact.get(start..start.saturating_add(self.exact_width)).unwrap_or_default()
     }
 }
 
@@ -99,7 +114,7 @@ pub struct RowOutcome {
     pub candidate_class: Option<u32>,
     /// Candidate minus primary: probability of the positive class (binary), of the primary's class (multiclass), value
     /// (regression), mean over the levels (quantile), or the difference that is largest in magnitude (tensor). None when a
-    /// side has no such score, or it is not finite.
+    /// side has no such number, or it is not finite.
     pub delta: Option<f64>,
     /// What `delta` is between: (primary, candidate). None where there is no delta, and for tensors.
     pub scores: Option<(f64, f64)>,

@@ -15,7 +15,9 @@ use understudy::{
 use crate::{
     answers::{Decision, Outputs},
     compare::Tolerance,
+    disagreements,
     intake::{Kind, join},
+    outlets,
     slicer::Declaration,
     verdict::Gates,
 };
@@ -63,7 +65,8 @@ pub struct Settings {
     /// mirror, proxy: methods that are never compared, by name or as /package.Service/Method
     #[arg(long, env = "SHADOW_DENY_METHODS", value_name = "METHOD", value_delimiter = ',')]
     pub deny_methods: Option<Vec<String>>,
-    /// What a primary without a tap predicts: "binary", "multiclass", "regression", "quantile"
+    /// What a primary without a tap predicts: "binary", "multiclass", "regression", "quantile", or "tensor" (any elements:
+    /// floats are compared within the tolerance, all others for equality)
     #[arg(long, env = "SHADOW_PRIMARY_TASK", value_name = "TASK")]
     pub primary_task: Option<String>,
     /// Its classes, in the order of its probabilities and of integer labels; of a binary model the positive one second
@@ -72,8 +75,8 @@ pub struct Settings {
     /// Its output with the label of each row, as text or integer [default: label, or the only one it can be]
     #[arg(long, env = "SHADOW_PRIMARY_LABEL_OUTPUT", value_name = "OUTPUT")]
     pub primary_label_output: Option<String>,
-    /// Its output with probabilities, the probability of the positive class, value or quantiles [default: probabilities,
-    /// value or quantiles, or the only one it can be]
+    /// Its output with probabilities, the probability of the positive class, value or quantiles; of a tensor one or several,
+    /// separated by commas [default: probabilities, value or quantiles, or the only one it can be]
     #[arg(long, env = "SHADOW_PRIMARY_SCORES_OUTPUT", value_name = "OUTPUT")]
     pub primary_scores_output: Option<String>,
     /// How a class follows from its scores where it gives no label: "argmax", or "threshold=X" [default: threshold=0.5 for two
@@ -211,6 +214,46 @@ pub struct Settings {
     /// How often metrics are sent to it [default: 10s]
     #[arg(long, env = "SHADOW_OTLP_INTERVAL", value_name = "DURATION")]
     pub otlp_interval: Option<String>,
+    /// How many disagreements of each epoch are kept as examples; 0: none [default: 200]
+    #[arg(long, env = "SHADOW_DISAGREEMENTS", value_name = "N")]
+    pub disagreements: Option<usize>,
+    /// What they tell of a row's inputs: "none"; "redacted" (numbers as ranges of the training data or rounded, categories
+    /// only if the schema lists them, no texts); "full", which only gRPC tells [default: redacted]
+    #[arg(long, env = "SHADOW_DISAGREEMENT_INPUTS", value_name = "POLICY")]
+    pub disagreement_inputs: Option<String>,
+    /// How many of them go to the collector as log records, at most [default: 10]
+    #[arg(long, env = "SHADOW_DISAGREEMENT_LOGS_PER_SECOND", value_name = "N")]
+    pub disagreement_logs_per_second: Option<u32>,
+    /// A sink that gets every exchange as CloudEvents, with KServe's attributes: http://HOST:PORT/PATH [default: none]
+    #[arg(long, env = "SHADOW_CLOUDEVENTS_URL", value_name = "URL")]
+    pub cloudevents_url: Option<String>,
+    /// Of each exchange: "request", "response" or "all" [default: all]
+    #[arg(long, env = "SHADOW_CLOUDEVENTS_MODE", value_name = "MODE")]
+    pub cloudevents_mode: Option<String>,
+    /// Exchanges in a call; more than one go as a JSON batch, without waiting for it to be full [default: 1]
+    #[arg(long, env = "SHADOW_CLOUDEVENTS_BATCH", value_name = "N")]
+    pub cloudevents_batch: Option<usize>,
+    /// The attribute source [default: the primary's address]
+    #[arg(long, env = "SHADOW_CLOUDEVENTS_SOURCE", value_name = "URI")]
+    pub cloudevents_source: Option<String>,
+    /// The attribute inferenceservicename [default: the model's name]
+    #[arg(long, env = "SHADOW_CLOUDEVENTS_SERVICE", value_name = "NAME")]
+    pub cloudevents_service: Option<String>,
+    /// The attribute namespace
+    #[arg(long, env = "SHADOW_CLOUDEVENTS_NAMESPACE", value_name = "NAME")]
+    pub cloudevents_namespace: Option<String>,
+    /// A directory in which exchanges are recorded, for `understudy replay`; made if it is not there [default: none]
+    #[arg(long, env = "SHADOW_RECORD_DIR", value_name = "DIR")]
+    pub record_dir: Option<PathBuf>,
+    /// The share of exchanges to record, above 0 and at most 1 [default: 1]
+    #[arg(long, env = "SHADOW_RECORD_SAMPLE_RATE", value_name = "SHARE")]
+    pub record_sample_rate: Option<f64>,
+    /// Bytes of a file, before compression [default: 67108864]
+    #[arg(long, env = "SHADOW_RECORD_FILE_BYTES", value_name = "BYTES")]
+    pub record_file_bytes: Option<u64>,
+    /// Bytes of all files; then the oldest are deleted [default: 4294967296]
+    #[arg(long, env = "SHADOW_RECORD_MAX_BYTES", value_name = "BYTES")]
+    pub record_max_bytes: Option<u64>,
     /// Serve TLS with this certificate and those between it and its authority (PEM), read again when it changes
     #[arg(long, env = "SHADOW_TLS_CERT", value_name = "FILE")]
     pub tls_cert: Option<PathBuf>,
@@ -357,6 +400,10 @@ pub struct Config {
     pub otlp_endpoint: Option<String>,
     /// Between two exports; absent: as the standard variables say.
     pub otlp_interval: Option<Duration>,
+    /// What is kept, and told, of disagreements.
+    pub disagreements: disagreements::Config,
+    /// Where copies of exchanges go.
+    pub outlets: outlets::Config,
     /// What is shown to the primary.
     pub primary_credentials: Credentials,
     /// What is shown to a candidate's server.
@@ -486,10 +533,11 @@ impl Settings {
             "multiclass" => Some(v1::Task::Multiclass),
             "regression" => Some(v1::Task::Regression),
             "quantile" => Some(v1::Task::Quantile),
+            "tensor" => Some(v1::Task::Tensor),
             other => {
                 p.add(
                     "primary-task",
-                    format_args!("expected binary, multiclass, regression or quantile, got {other:?}"),
+                    format_args!("expected binary, multiclass, regression, quantile or tensor, got {other:?}"),
                 );
                 None
             }
@@ -532,6 +580,33 @@ impl Settings {
         for problem in gates.problems() {
             p.add("gates", problem);
         }
+        let default = disagreements::Config::default();
+        let disagreements = disagreements::Config {
+            keep: p.number("disagreements", self.disagreements, default.keep, 0..=10_000),
+            inputs: match self.disagreement_inputs.as_deref() {
+                None => default.inputs,
+                Some(text) => p.take("disagreement-inputs", text.parse()),
+            },
+            logs_per_second: p.number(
+                "disagreement-logs-per-second",
+                self.disagreement_logs_per_second,
+                default.logs_per_second,
+                0..=10_000,
+            ),
+        };
+        let outlets = outlets::Raw {
+            cloudevents_url: self.cloudevents_url,
+            cloudevents_mode: self.cloudevents_mode,
+            cloudevents_batch: self.cloudevents_batch,
+            cloudevents_source: self.cloudevents_source,
+            cloudevents_service: self.cloudevents_service,
+            cloudevents_namespace: self.cloudevents_namespace,
+            record_dir: self.record_dir,
+            record_sample_rate: self.record_sample_rate,
+            record_file_bytes: self.record_file_bytes,
+            record_max_bytes: self.record_max_bytes,
+        }
+        .validate(p, &primary);
         let config = Config {
             primary,
             primary_model: self.primary_model,
@@ -573,6 +648,8 @@ impl Settings {
                 .otlp_interval
                 .as_deref()
                 .map(|text| p.duration("otlp-interval", Some(text), Duration::from_secs(10))),
+            disagreements,
+            outlets,
             identity: identity::settings::Raw {
                 tls_cert: self.tls_cert,
                 tls_key: self.tls_key,

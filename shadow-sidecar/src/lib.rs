@@ -8,7 +8,9 @@
 //!    [`verdict`]: may the candidate take over?
 //! 5. [`report`], [`otlp`], [`metrics`]: who is told; [`state`]: what survives a restart; [`pooling`]: many replicas, one report
 //! 6. [`page`], with [`history`]: who looks
-//! 7. [`recording`] and [`replay`]: the same on another day; [`cloudevents`]: for others
+//! 7. [`disagreements`]: on what they differ, by examples
+//! 8. [`outlets`]: copies of exchanges, to [`cloudevents`] for others and to a [`recording`], which [`replay`] lets rehearse on
+//!    another day
 //!
 //! `compare`, `tally`, `stats` and `verdict` are plain structs and functions: no async, no clock, no OpenTelemetry, so that a
 //! recorded stream replays to the same numbers. Nothing here can slow, fail or change an answer of the primary.
@@ -20,11 +22,13 @@ pub mod candidate;
 pub mod cloudevents;
 pub mod compare;
 pub mod config;
+pub mod disagreements;
 pub mod exchange;
 pub mod history;
 pub mod intake;
 pub mod metrics;
 pub mod otlp;
+pub mod outlets;
 pub mod page;
 pub mod pooling;
 pub mod recording;

@@ -13,6 +13,8 @@ use understudy::{status, telemetry};
 use crate::{
     compare::RowOutcome,
     intake::{IntakeState, Kind, Side, Unmatched},
+    otlp::LogOutcome,
+    outlets::Outlets,
     rehearsal::Epoch,
     tally::{DropReason, Latency, Tally},
     verdict::{Gates, Judgement, Verdict},
@@ -49,6 +51,8 @@ const INTAKE_UNMATCHED: &str = "shadow_intake_unmatched_total";
 const INTAKE_WAITING: &str = "shadow_intake_waiting";
 const STATE: &str = "shadow_state_files_total";
 const OTLP_EXPORTS: &str = "shadow_otlp_exports_total";
+const DISAGREEMENT_LOGS: &str = "shadow_disagreement_logs_total";
+const OUTLETS: &str = "shadow_outlet_exchanges_total";
 
 const DELTA_BUCKETS: [f64; 12] = [-0.5, -0.2, -0.1, -0.05, -0.01, -0.001, 0.001, 0.01, 0.05, 0.1, 0.2, 0.5];
 
@@ -57,6 +61,8 @@ pub struct Metrics {
     recorder: PrometheusRecorder,
     /// Exports to the collector that arrived, and that did not.
     pub otlp: [Counter; 2],
+    /// Disagreements as log records, in the order of [`LogOutcome::ALL`].
+    pub logs: [Counter; LogOutcome::ALL.len()],
     /// The file that survives a restart.
     pub state: StateCounters,
 }
@@ -116,10 +122,11 @@ impl Metrics {
     /// The recorder can't be built; see [`telemetry::recorder`].
     pub fn new() -> Result<Self, BuildError> {
         let recorder = telemetry::recorder(&[(SCORE_DELTA, &DELTA_BUCKETS), (LATENCY, &telemetry::LATENCY_BUCKETS)])?;
-        let (otlp, state) = metrics::with_local_recorder(&recorder, || {
+        let (otlp, logs, state) = metrics::with_local_recorder(&recorder, || {
             describe();
             (
                 ["sent", "failed"].map(|outcome| counter!(OTLP_EXPORTS, "outcome" => outcome)),
+                LogOutcome::ALL.map(|outcome| counter!(DISAGREEMENT_LOGS, "outcome" => outcome.as_str())),
                 StateCounters {
                     written: counter!(STATE, "outcome" => "written"),
                     failed: counter!(STATE, "outcome" => "failed"),
@@ -127,7 +134,7 @@ impl Metrics {
                 },
             )
         });
-        Ok(Self { recorder, otlp, state })
+        Ok(Self { recorder, otlp, logs, state })
     }
 
     /// For comparisons with this candidate.
@@ -232,6 +239,15 @@ impl Metrics {
         });
     }
 
+    /// Publishes what became of the copies of exchanges: of each outlet by outcome.
+    pub fn copied(&self, outlets: &Outlets) {
+        metrics::with_local_recorder(&self.recorder, || {
+            for (outlet, outcome, count) in outlets.counts() {
+                counter!(OUTLETS, "outlet" => outlet, "outcome" => outcome).absolute(count);
+            }
+        });
+    }
+
     /// For instruments that are not the sidecar's own.
     pub fn recorder(&self) -> &PrometheusRecorder {
         &self.recorder
@@ -291,4 +307,6 @@ fn describe() {
     describe_gauge!(INTAKE_WAITING, "halves of exchanges that wait for the other half");
     describe_counter!(STATE, "files with counts that survive a restart, by what became of them");
     describe_counter!(OTLP_EXPORTS, "exports to the collector, by outcome");
+    describe_counter!(DISAGREEMENT_LOGS, "disagreements as log records to the collector, by outcome");
+    describe_counter!(OUTLETS, "copies of exchanges to the recording or to the sink of CloudEvents, by outcome");
 }

@@ -1,4 +1,4 @@
-//! The rehearsal's counters as OTLP metrics. Cumulative sums, so that a lost export costs nothing; bounds are gauges and
+//! The rehearsal's counters as OTLP metrics, and in [`logs`] its disagreements as log records. Cumulative sums, so that a lost export costs nothing; bounds are gauges and
 //! not to be aggregated: pool the sums and compute the bound from them.
 //!
 //! The only file with metric names for collectors. The standard `OTEL_*` variables are honoured.
@@ -33,6 +33,10 @@ use crate::{
     tally::{DropReason, Latency, Tally},
     verdict::{Figures, judge},
 };
+
+mod logs;
+
+pub use logs::{DisagreementLogs, Logs, Outcome as LogOutcome};
 
 /// Between two exports, where neither the setting nor `OTEL_METRIC_EXPORT_INTERVAL` says otherwise.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -75,11 +79,7 @@ impl Otlp {
     /// # Errors
     /// The endpoint can't be one. That nobody answers there is no error.
     pub fn new(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Option<Self>> {
-        let named = ["OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"]
-            .iter()
-            .any(|name| env::var(name).is_ok_and(|value| !value.is_empty()));
-        let off = env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value.eq_ignore_ascii_case("true"));
-        if off || (config.otlp_endpoint.is_none() && !named) {
+        if !named(config, "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") {
             return Ok(None);
         }
         let mut exporter = MetricExporter::builder().with_tonic().with_timeout(TIMEOUT);
@@ -192,6 +192,13 @@ impl Otlp {
             tracing::warn!(%error, "the last export did not arrive");
         }
     }
+}
+
+/// Whether the setting or the standard variables name a collector; `own` is the one of the signal.
+fn named(config: &Config, own: &str) -> bool {
+    let set = |name: &str| env::var(name).is_ok_and(|value| !value.is_empty());
+    let off = env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value.eq_ignore_ascii_case("true"));
+    !off && (config.otlp_endpoint.is_some() || set(own) || set("OTEL_EXPORTER_OTLP_ENDPOINT"))
 }
 
 /// Where the observable instruments look. Weak: the SDK keeps its callbacks as long as it likes.

@@ -6,6 +6,8 @@
 //!   something has changed
 //! * `/history.json` — how agreement went in this epoch
 //! * `/distributions.json` — differences of scores, and latencies
+//! * `/disagreements.json` — the last of the rows on which the models differ (`?candidate=NAME` where several rehearse); not
+//!   there when none are kept. This port asks nobody who he is: inputs in full are for gRPC.
 //!
 //! With several candidates `/report.json` and the events say `{"reports": [...]}`; the others list `candidates` in the same
 //! order, always.
@@ -22,7 +24,7 @@ use std::{
 use axum::{
     Router,
     extract::State,
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, Uri, header},
     response::{
         Html, IntoResponse, Response,
         sse::{Event, KeepAlive, Sse},
@@ -40,7 +42,11 @@ use understudy::{
     v1,
 };
 
-use crate::{rehearsal::Rehearsal, report, report_json};
+use crate::{
+    disagreements::{self, Inputs},
+    rehearsal::Rehearsal,
+    report, report_json,
+};
 
 mod distributions;
 mod summary;
@@ -71,6 +77,10 @@ pub trait Subject: Send + Sync + 'static {
     fn distributions(&self) -> Json;
     /// `{"epoch", "interval_seconds", "points": [{"unix_nanos", "compared", "agreed", "rate", "lower", "upper", "log_e"}]}`.
     fn history(&self) -> Json;
+    /// The candidate's name.
+    fn name(&self) -> String;
+    /// Examples of what the models differ on; absent when none are kept.
+    fn disagreements(&self) -> Option<Json>;
 }
 
 impl Subject for Rehearsal {
@@ -106,6 +116,21 @@ impl Subject for Rehearsal {
             },
         )
     }
+
+    fn name(&self) -> String {
+        Self::name(self)
+    }
+
+    fn disagreements(&self) -> Option<Json> {
+        (self.disagreements.keep > 0).then(|| {
+            // Without a token and a kind nothing can be wrong with the request.
+            let mut page = disagreements::list(self, &v1::ListDisagreementsRequest::default()).unwrap_or_default();
+            if self.disagreements.inputs == Inputs::Full {
+                page.disagreements.iter_mut().for_each(|each| each.features.clear());
+            }
+            disagreements::response_json(&page)
+        })
+    }
 }
 
 /// The routes of the page about `subjects`, whose streams end at [`Phase::Closing`].
@@ -122,6 +147,7 @@ pub fn routes(subjects: Vec<Arc<impl Subject>>, phases: &Phases) -> Router {
             "/distributions.json",
             get(async |State(board): State<Arc<Board>>| json_of(&board.latest().distributions)),
         )
+        .route("/disagreements.json", get(disagreements_json))
         .with_state(Arc::new(board))
 }
 
@@ -204,6 +230,36 @@ async fn page(State(board): State<Arc<Board>>) -> Response {
 
 fn json_of(text: &str) -> Response {
     guarded(DATA, ([(header::CONTENT_TYPE, "application/json")], text.to_owned()))
+}
+
+async fn disagreements_json(State(board): State<Arc<Board>>, uri: Uri) -> Response {
+    let asked = uri.query().unwrap_or_default().split('&').find_map(|pair| pair.strip_prefix("candidate="));
+    let found = match (asked.map(decoded), board.subjects.as_slice()) {
+        (None, [only]) => Some(only),
+        (None, _) => None,
+        (Some(name), all) => all.iter().find(|subject| subject.name() == name),
+    };
+    let Some(subject) = found else {
+        let names: Vec<String> = board.subjects.iter().map(|subject| subject.name()).collect();
+        return guarded(DATA, (StatusCode::BAD_REQUEST, format!("expected ?candidate=NAME, one of {names:?}\n")));
+    };
+    match subject.disagreements() {
+        Some(told) => json_of(&told.to_string()),
+        None => guarded(DATA, (StatusCode::NOT_FOUND, "none are kept: the setting disagreements is 0\n")),
+    }
+}
+
+/// A value of a query: percent signs and pluses undone.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        let escaped = digits.filter(|_| first == b'%').and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(escaped.unwrap_or(if first == b'+' { b' ' } else { first }));
+        rest = if escaped.is_some() { &after[2..] } else { after };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 async fn events(State(board): State<Arc<Board>>) -> Response {

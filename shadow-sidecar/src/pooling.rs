@@ -278,6 +278,7 @@ fn task(task: v1::Task) -> Task {
         v1::Task::Multiclass => Task::Multiclass,
         v1::Task::Regression => Task::Regression,
         v1::Task::Quantile => Task::Quantile,
+        v1::Task::Tensor => Task::Tensor,
         v1::Task::Binary | v1::Task::Unspecified => Task::Binary,
     }
 }

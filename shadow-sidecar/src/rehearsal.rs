@@ -23,18 +23,21 @@ use understudy::v1;
 use crate::{
     candidate::Candidate,
     compare::{self, Answer, Comparator, RowOutcome, Tolerance},
+    disagreements::{self, Disagreements, Reader, Schemas},
     exchange::{Offered, Request},
     intake::IntakeState,
     metrics::Metrics,
-    otlp::Histograms,
+    otlp::{DisagreementLogs, Histograms},
     slicer::{Declaration, Slicing},
     state::Saved,
     tally::{DropReason, Latency, Measures, Outcomes, Ticket},
     verdict::Gates,
 };
 
+mod differing;
 mod epoch;
 
+use differing::Compared;
 use epoch::Parts;
 pub use epoch::{Epoch, Primary};
 
@@ -93,6 +96,9 @@ pub struct Rehearsal {
     bounds: Bounds,
     metrics: Arc<Metrics>,
     histograms: Histograms,
+    /// What is kept of disagreements.
+    pub disagreements: disagreements::Config,
+    logs: DisagreementLogs,
 }
 
 impl std::fmt::Debug for Rehearsal {
@@ -142,6 +148,8 @@ impl Rehearsal {
             bounds,
             metrics,
             histograms,
+            disagreements: disagreements::Config::default(),
+            logs: DisagreementLogs::default(),
         }
     }
 
@@ -149,6 +157,12 @@ impl Rehearsal {
     #[must_use]
     pub fn slicing(self, slices: Vec<Declaration>) -> Self {
         Self { slices, ..self }
+    }
+
+    /// The same, keeping so much of what the models differ on, and telling `logs` of it.
+    #[must_use]
+    pub fn noting(self, disagreements: disagreements::Config, logs: DisagreementLogs) -> Self {
+        Self { disagreements, logs, ..self }
     }
 
     /// An earlier process has counted this: the first epoch goes on with it, if it is about the same.
@@ -307,6 +321,7 @@ impl Rehearsal {
             v1::Task::Multiclass => compare::Task::Multiclass,
             v1::Task::Regression => compare::Task::Regression,
             v1::Task::Quantile => compare::Task::Quantile,
+            v1::Task::Tensor => compare::Task::Tensor,
             v1::Task::Unspecified => anyhow::bail!("the primary does not say what it predicts"),
         };
         let own = match self.candidate.task() {
@@ -329,6 +344,7 @@ impl Rehearsal {
         let candidate = self.identity();
         let parts = Parts {
             comparisons: self.metrics.comparisons(&candidate.0),
+            disagreements: self.disagreements_of(&primary, classes),
             itself: comparator.against_itself(),
             slicing,
             measures,
@@ -338,6 +354,14 @@ impl Rehearsal {
             reading: self.candidate.reading(),
         };
         Ok(Epoch::new(number, parts))
+    }
+
+    /// Inputs are told by the primary's schema, which is what its clients send; where nobody knows it, by the candidate's.
+    fn disagreements_of(&self, primary: &Primary, classes: Vec<String>) -> Disagreements {
+        let known = Schemas { schema: (&*primary.schema_json).into(), reference: (&*primary.reference_json).into() };
+        let schemas = if primary.schema_json.is_empty() { self.candidate.schemas() } else { known };
+        let disagreements::Config { keep, inputs, .. } = self.disagreements;
+        Disagreements::new(keep, Reader::new(inputs, &schemas), [primary.classes.clone(), classes])
     }
 
     /// By the primary's schema, which is what its clients send.
@@ -460,16 +484,21 @@ impl Rehearsal {
             let message = if status.code() == Code::InvalidArgument { "" } else { status.message() };
             tracing::debug!(code = ?status.code(), message, "the candidate has failed");
             epoch.tally().noise(again);
+            self.fails(epoch, offered, latency, &status);
             return unfinished.failed(&status);
         }
         if let Err(error) = epoch.comparator.compare(primary, candidate, outcomes) {
             tracing::debug!(%error, "two answers can't be compared");
             epoch.tally().noise(again);
+            self.differ_in_shape(epoch, offered, latency, &error);
             return unfinished.dropped(DropReason::Incomparable);
         }
         epoch.comparator.levels(primary, candidate, levels);
         self.histograms.compared(epoch, outcomes, latency);
         epoch.comparisons.compared(outcomes, latency);
+        if outcomes.iter().any(|outcome| !outcome.agreed) {
+            self.differ(epoch, offered, latency, &Compared { primary, candidate, outcomes, slices });
+        }
         let mut all = Outcomes::of(outcomes).with_levels(levels).with_slices(slices);
         if !again.is_empty() {
             all = all.with_noise(again);

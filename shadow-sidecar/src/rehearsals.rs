@@ -12,6 +12,7 @@ use understudy::v1::Exchange;
 use crate::{
     exchange::Offered,
     intake::IntakeState,
+    outlets::Outlets,
     rehearsal::{Primary, Rehearsal},
     state::Saved,
     tally::DropReason,
@@ -25,18 +26,30 @@ pub struct Rehearsals {
     all: Vec<Arc<Rehearsal>>,
     intake: Arc<Mutex<IntakeState>>,
     primary: Mutex<Option<Arc<Primary>>>,
+    outlets: Arc<Outlets>,
 }
 
 impl Rehearsals {
     /// Of these; each was made with this `intake`.
     pub fn new(all: Vec<Arc<Rehearsal>>, intake: Arc<Mutex<IntakeState>>) -> Self {
         let instance = format!("{:032x}", fastrand::u128(..));
-        Self { instance, all, intake, primary: Mutex::default() }
+        Self { instance, all, intake, primary: Mutex::default(), outlets: Arc::default() }
     }
 
     /// What tells this process from its replicas, and from itself before a restart.
     pub fn instance(&self) -> &str {
         &self.instance
+    }
+
+    /// The same, with copies of all exchanges to `outlets`.
+    #[must_use]
+    pub fn copying(self, outlets: Outlets) -> Self {
+        Self { outlets: Arc::new(outlets), ..self }
+    }
+
+    /// Where copies go.
+    pub fn outlets(&self) -> &Arc<Outlets> {
+        &self.outlets
     }
 
     /// In the order of the configuration.
@@ -80,6 +93,7 @@ impl Rehearsals {
                 _ => current.insert(Arc::new(primary.clone())).clone(),
             }
         };
+        self.outlets.follow(&primary);
         for rehearsal in &self.all {
             rehearsal.follow(&primary);
         }
@@ -101,6 +115,7 @@ impl Rehearsals {
 
     /// The same, for an exchange that is decoded already.
     pub fn offer_shared(&self, offered: &Arc<Offered>) {
+        self.outlets.offer(offered);
         for rehearsal in &self.all {
             rehearsal.offer(offered);
         }

@@ -7,10 +7,13 @@ use anyhow::{Context as _, bail};
 use tokio::task::{JoinSet, block_in_place};
 
 use crate::{
+    answers::{Outputs, Reading},
     config::Config,
     intake::tap,
     metrics::Metrics,
+    otlp::DisagreementLogs,
     recording::{Part, Reader},
+    rehearsal::Primary,
     rehearsals::Rehearsals,
     run,
 };
@@ -32,7 +35,11 @@ pub async fn replay(
     mut progress: impl FnMut(u64),
 ) -> anyhow::Result<Arc<Rehearsals>> {
     let metrics = Arc::new(Metrics::new().context("no metrics")?);
-    let rehearsals = Arc::new(run::open(config, &metrics, None).await.map_err(|error| anyhow::anyhow!("{error}"))?);
+    let rehearsals = Arc::new(
+        run::open(config, &metrics, None, &DisagreementLogs::default())
+            .await
+            .map_err(|error| anyhow::anyhow!("{error}"))?,
+    );
     let mut working = JoinSet::new();
     for (rehearsal, candidate) in rehearsals.all().iter().zip(&config.candidates) {
         for _ in 0..config.concurrency_of(candidate) {
@@ -44,7 +51,14 @@ pub async fn replay(
         match part {
             Part::Description(description) => {
                 drained(&rehearsals, 0).await;
-                rehearsals.follow(&tap::choose(config.primary_model.as_deref(), &description)?);
+                let mut primary = tap::choose(config.primary_model.as_deref(), &description)?;
+                // A recording says what a model predicts, not what a server that is not ours calls its outputs.
+                if config.primary_outputs != Outputs::default() {
+                    let Primary { task, classes, .. } = &primary;
+                    let reading = Reading::resolve("primary", &config.primary_outputs, &[], *task, classes);
+                    primary.reading = reading.map_err(anyhow::Error::msg)?;
+                }
+                rehearsals.follow(&primary);
                 begun(&rehearsals).await?;
             }
             Part::Exchanges(exchanges) => {

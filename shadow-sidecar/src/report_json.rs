@@ -88,6 +88,7 @@ pub fn task(task: v1::Task) -> &'static str {
         v1::Task::Multiclass => "multiclass",
         v1::Task::Regression => "regression",
         v1::Task::Quantile => "quantile",
+        v1::Task::Tensor => "tensor",
     }
 }
 
@@ -172,7 +173,7 @@ fn slice(slice: &v1::Slice) -> Json {
     })
 }
 
-fn epoch(epoch: &v1::Epoch) -> Json {
+pub(crate) fn epoch(epoch: &v1::Epoch) -> Json {
     let model = |version: &v1::ModelVersion| json!({"name": version.name, "version": version.version});
     json!({
         "number": epoch.number,

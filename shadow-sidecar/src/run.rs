@@ -30,7 +30,8 @@ use crate::{
         tap::{End, Tap},
     },
     metrics::Metrics,
-    otlp::{Histograms, Otlp},
+    otlp::{DisagreementLogs, Histograms, Logs, Otlp},
+    outlets::Outlets,
     page,
     rehearsal::{Bounds, Rehearsal, unix_nanos},
     rehearsals::Rehearsals,
@@ -43,6 +44,8 @@ use crate::{
 const OWN: [&str; 1] = ["shadow"];
 /// Between two looks at the evidence.
 const LOOK: Duration = Duration::from_millis(100);
+/// What outlets may take at the end for what waits in them.
+const LAST: Duration = Duration::from_secs(4);
 /// Looks between two publications to Prometheus.
 const LOOKS_A_PUBLICATION: u32 = 10;
 
@@ -95,6 +98,7 @@ pub struct Sidecar {
     rehearsals: Arc<Rehearsals>,
     edge: Edge,
     otlp: Option<Otlp>,
+    logs: Option<Logs>,
     state: Option<(StateFile, Arc<Metrics>)>,
     /// Intake, workers and the ticker.
     tasks: JoinSet<()>,
@@ -138,7 +142,10 @@ impl Sidecar {
         };
         let metrics = Arc::new(Metrics::new().map_err(system)?);
         let otlp = Otlp::new(&config, &metrics).map_err(|error| system(format!("{error:#}")))?;
-        let rehearsals = Arc::new(open(&config, &metrics, otlp.as_ref()).await?);
+        let logs = Logs::new(&config, &metrics).map_err(|error| system(format!("{error:#}")))?;
+        let told = logs.as_ref().map_or_else(DisagreementLogs::default, Logs::disagreements);
+        let outlets = Outlets::start(&config.outlets).map_err(|error| StartError::Identity(error.to_string()))?;
+        let rehearsals = Arc::new(open(&config, &metrics, otlp.as_ref(), &told).await?.copying(outlets));
         let state = config.state_file.as_deref().map(|path| (StateFile::new(path), metrics.clone()));
         if let Some((file, metrics)) = &state {
             match file.read() {
@@ -208,6 +215,7 @@ impl Sidecar {
             rehearsals,
             edge,
             otlp,
+            logs,
             state,
             tasks,
         })
@@ -234,8 +242,12 @@ impl Sidecar {
         if let Some((file, metrics)) = &self.state {
             save(file, &self.rehearsals, metrics).await;
         }
-        if let Some(otlp) = self.otlp {
-            drop(tokio::task::spawn_blocking(|| otlp.shutdown()).await);
+        self.rehearsals.outlets().finish(LAST).await;
+        // Side by side: each may wait for a collector that does not answer.
+        let figures = self.otlp.map(|otlp| tokio::task::spawn_blocking(|| otlp.shutdown()));
+        let records = self.logs.map(|logs| tokio::task::spawn_blocking(|| logs.shutdown()));
+        for ended in figures.into_iter().chain(records) {
+            drop(ended.await);
         }
         self.shutdown.advance(Phase::Closing);
         self.edge.ended().await;
@@ -248,6 +260,7 @@ pub(crate) async fn open(
     config: &Config,
     metrics: &Arc<Metrics>,
     otlp: Option<&Otlp>,
+    logs: &DisagreementLogs,
 ) -> Result<Rehearsals, StartError> {
     let intake: intake::Shared = Arc::default();
     intake.lock().unwrap_or_else(PoisonError::into_inner).kind = config.intake;
@@ -269,7 +282,8 @@ pub(crate) async fn open(
             metrics.clone(),
             histograms,
         );
-        all.push(Arc::new(rehearsal.slicing(config.slices.clone())));
+        let rehearsal = rehearsal.slicing(config.slices.clone()).noting(config.disagreements, logs.clone());
+        all.push(Arc::new(rehearsal));
     }
     Ok(Rehearsals::new(all, intake))
 }
@@ -352,6 +366,7 @@ async fn tick(rehearsals: Arc<Rehearsals>, metrics: Arc<Metrics>) {
         if publishes {
             let state = rehearsals.intake().clone();
             metrics.took_in(&state);
+            metrics.copied(rehearsals.outlets());
         }
         for rehearsal in rehearsals.all() {
             rehearsal.look();

@@ -17,13 +17,14 @@ use understudy::{
     identity::Identity,
     shutdown::{Phase, Phases},
     v1::{
-        GetReportRequest, ListCandidatesRequest, ListCandidatesResponse, Report, StartEpochRequest, StartEpochResponse,
-        WatchReportRequest,
+        GetReportRequest, ListCandidatesRequest, ListCandidatesResponse, ListDisagreementsRequest,
+        ListDisagreementsResponse, Report, StartEpochRequest, StartEpochResponse, WatchReportRequest,
         shadow_service_server::{ShadowService, ShadowServiceServer},
     },
 };
 
 use crate::{
+    disagreements,
     intake::{mirror::Mirror, proxy::Proxy},
     pooling,
     rehearsal::Rehearsal,
@@ -103,6 +104,18 @@ impl ShadowService for Service {
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receive))))
+    }
+
+    async fn list_disagreements(
+        &self,
+        request: Request<ListDisagreementsRequest>,
+    ) -> Result<Response<ListDisagreementsResponse>, Status> {
+        let request = request.into_inner();
+        let rehearsal = self.of(&request.candidate)?;
+        if rehearsal.disagreements.keep == 0 {
+            return Err(Status::failed_precondition("none are kept: the setting disagreements is 0"));
+        }
+        disagreements::list(&rehearsal, &request).map(Response::new).map_err(Status::invalid_argument)
     }
 
     async fn start_epoch(&self, request: Request<StartEpochRequest>) -> Result<Response<StartEpochResponse>, Status> {

@@ -307,12 +307,14 @@ proptest! {
         width in prop::sample::select(vec![0, 1, 2, 3, usize::MAX]),
         labels in prop::collection::vec(prop_oneof![0..4u32, any::<u32>()], 0..3),
         scores in prop::collection::vec(any::<f64>(), 0..5),
+        exact_width in prop::sample::select(vec![0, 1, 2, usize::MAX]),
+        exact in prop::collection::vec(any::<i128>(), 0..5),
     ) {
         let names: Vec<String> = ["x", "y"].map(str::to_owned).to_vec();
         let comparator = Comparator::new(task, &names, &names, Tolerance { absolute: 0.1, relative: 0.1 });
         let Ok(comparator) = comparator else { return Err(TestCaseError::fail("the classes are fine")) };
-        let odd = Answer { rows, labels, scores, width };
-        let good = Answer { rows: 1, labels: vec![0], scores: vec![0.5, 0.5], width: 2 };
+        let odd = Answer { rows, labels, scores, width, exact, exact_width };
+        let good = Answer { rows: 1, labels: vec![0], scores: vec![0.5, 0.5], width: 2, ..Answer::default() };
         let (mut outcomes, mut levels) = (Vec::new(), Vec::new());
         for (primary, candidate) in [(&odd, &good), (&good, &odd), (&odd, &odd)] {
             if comparator.compare(primary, candidate, &mut outcomes).is_ok() {

@@ -88,7 +88,7 @@ async fn open_loop(connections: &[Arc<Connection>], call: &Arc<Call>, rate: f64,
     }
     drop(timeout(Duration::from_secs(12), calls.join_all()).await);
     let mut step = std::mem::take(&mut *step.lock().unwrap_or_else(PoisonError::into_inner));
-    step.took = begun.elapsed() - ONSET;
+    step.took = begun.elapsed().saturating_sub(ONSET);
     step.accepted.sort_unstable();
     step.refused.sort_unstable();
     step

@@ -12,11 +12,13 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus}
 use understudy::v1::{Report, Verdict};
 
 mod candidates;
+mod disagreements;
 mod epochs;
 mod exports;
 mod failures;
 mod loops;
 mod mirror;
+mod outlets;
 mod outputs;
 mod page;
 mod proxy;
@@ -24,6 +26,7 @@ mod remote;
 mod replay;
 mod rules;
 mod slices;
+mod tensors;
 mod v2;
 
 use v2::columns;

@@ -103,7 +103,7 @@ def keyboard(browser: Browser, name: str):
 
 
 def clean(browser: Browser, name: str):
-    """No error on the console but the section that a sidecar may not have."""
+    """No error on the console but the section that a sidecar does not have when it keeps no disagreements."""
     browser.evaluate("0")
     problems = [problem for problem in browser.problems if "/disagreements.json" not in problem]
     check(f"console-{name}", not problems, f"errors: {problems}")
@@ -191,10 +191,17 @@ def live(browser: Browser, options, directory: Path, stack: ExitStack):
         sums[0] == [sum(column) for column in zip(*sums[1:], strict=True)] and sums[0][0] > 0,
         str(table),
     )
+    browser.wait("the disagreements", "!document.getElementById('disagreements-card').hidden", 30)
+    differing = browser.evaluate(
+        "[...document.querySelectorAll('#disagreements tbody tr')].map(r => [...r.cells].map(c => c.textContent))"
+    )
+    note = browser.evaluate("document.getElementById('disagreements-note').textContent")
     check(
-        "disagreements-hidden",
-        browser.evaluate("document.getElementById('disagreements-card').hidden"),
-        "where the sidecar has none",
+        "disagreements",
+        len(differing) > 0
+        and all(any("K -> " in cell for cell in row) and any("age " in cell for cell in row) for row in differing)
+        and note.startswith(f"{len(differing)} of "),
+        f"{len(differing)} rows; {note}",
     )
 
     clean(browser, "live")

@@ -7,11 +7,18 @@ use std::{
 };
 
 use opentelemetry_proto::tonic::{
-    collector::metrics::v1::{
-        ExportMetricsServiceRequest, ExportMetricsServiceResponse,
-        metrics_service_server::{MetricsService, MetricsServiceServer},
+    collector::{
+        logs::v1::{
+            ExportLogsServiceRequest, ExportLogsServiceResponse,
+            logs_service_server::{LogsService, LogsServiceServer},
+        },
+        metrics::v1::{
+            ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+            metrics_service_server::{MetricsService, MetricsServiceServer},
+        },
     },
     common::v1::{KeyValue, any_value},
+    logs::v1::{LogRecord, ResourceLogs},
     metrics::v1::{AggregationTemporality, ResourceMetrics, Sum, metric::Data, number_data_point},
 };
 use tokio::{net::TcpListener, task::JoinHandle};
@@ -23,8 +30,12 @@ use tonic::{Request, Response, Status, transport::Server};
 pub struct Collector {
     address: SocketAddr,
     received: Received,
+    logs: Logs,
     task: JoinHandle<()>,
 }
+
+#[derive(Clone, Debug, Default)]
+struct Logs(Arc<Mutex<Vec<ResourceLogs>>>);
 
 #[derive(Clone, Debug, Default)]
 struct Received(Arc<Mutex<Vec<ResourceMetrics>>>);
@@ -35,10 +46,13 @@ impl Collector {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let received = Received::default();
-        let service = MetricsServiceServer::new(received.clone());
-        let serving = Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener));
+        let logs = Logs::default();
+        let serving = Server::builder()
+            .add_service(MetricsServiceServer::new(received.clone()))
+            .add_service(LogsServiceServer::new(logs.clone()))
+            .serve_with_incoming(TcpListenerStream::new(listener));
         let task = tokio::spawn(async move { serving.await.expect("the collector serves") });
-        Self { address, received, task }
+        Self { address, received, logs, task }
     }
 
     /// `http://IP:PORT`.
@@ -46,7 +60,20 @@ impl Collector {
         format!("http://{}", self.address)
     }
 
-    /// How often something came.
+    /// The log records so far, in the order in which they came.
+    pub fn logs(&self) -> Vec<LogRecord> {
+        let all = self.logs.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let scopes = all.iter().flat_map(|resource| &resource.scope_logs);
+        scopes.flat_map(|scope| scope.log_records.clone()).collect()
+    }
+
+    /// The attributes of the process that sent the last log records.
+    pub fn log_resource(&self) -> BTreeMap<String, String> {
+        let all = self.logs.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.last().and_then(|last| last.resource.as_ref()).map(|it| named(&it.attributes)).unwrap_or_default()
+    }
+
+    /// How often metrics came.
     pub fn exports(&self) -> usize {
         self.received.lock().len()
     }
@@ -96,7 +123,8 @@ fn value(data: Option<&Data>, attributes: &[(&str, &str)]) -> u64 {
         .sum()
 }
 
-fn named(attributes: &[KeyValue]) -> BTreeMap<String, String> {
+/// Attributes by name, as text.
+pub fn named(attributes: &[KeyValue]) -> BTreeMap<String, String> {
     let text = |attribute: &KeyValue| match attribute.value.as_ref().and_then(|value| value.value.as_ref()) {
         Some(any_value::Value::StringValue(text)) => text.clone(),
         Some(any_value::Value::IntValue(number)) => number.to_string(),
@@ -119,6 +147,17 @@ impl MetricsService for Received {
     ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
         self.lock().extend(request.into_inner().resource_metrics);
         Ok(Response::new(ExportMetricsServiceResponse::default()))
+    }
+}
+
+#[tonic::async_trait]
+impl LogsService for Logs {
+    async fn export(
+        &self,
+        request: Request<ExportLogsServiceRequest>,
+    ) -> Result<Response<ExportLogsServiceResponse>, Status> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(request.into_inner().resource_logs);
+        Ok(Response::new(ExportLogsServiceResponse::default()))
     }
 }
 

@@ -10,7 +10,7 @@
 //! * [`authority`] — certificates; [`issuer`] — tokens
 //! * [`package`] — a copy of a model package, to be broken or changed
 //! * [`grpc`] — any headers and any bytes as a gRPC call; [`wire`] — any HTTP/2 frame
-//! * [`scrape`] — `/metrics` and whatever else the admin port says
+//! * [`scrape`] — `/metrics` and whatever else the admin port says; [`sink`] — where CloudEvents go
 
 #![allow(clippy::missing_panics_doc, reason = "the harness panics where a test would")]
 
@@ -35,6 +35,7 @@ pub mod primary;
 pub mod process;
 pub mod rehearsal;
 pub mod scrape;
+pub mod sink;
 pub mod strict;
 pub mod stub;
 pub mod target;

@@ -77,6 +77,11 @@ impl Rehearsal {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{path}: {error} in {text}"))
     }
 
+    /// Where metrics, health and the page are served over HTTP.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// Where gRPC is served, to a mesh or to users of a proxy, too.
     pub fn grpc(&self) -> SocketAddr {
         self.sidecar.addresses().grpc.parse().expect("an address")

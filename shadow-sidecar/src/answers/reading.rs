@@ -13,7 +13,7 @@ const SCORES: [&str; 3] = ["probabilities", "value", "quantiles"];
 pub struct Outputs {
     /// The output with each row's class: text, or an integer.
     pub label: Option<String>,
-    /// The output with each row's probabilities, value or quantiles.
+    /// The output with each row's probabilities, value or quantiles; of a tensor one or several, separated by commas.
     pub scores: Option<String>,
     /// In the order of the probabilities, and of integer labels.
     pub classes: Vec<String>,
@@ -42,6 +42,8 @@ pub struct Reading {
     /// Every class is called like an integer: then an integer label is a name and no index.
     numbered: bool,
     decision: Option<Decision>,
+    /// The outputs of which all elements are compared, in this order; empty: there are labels or scores.
+    tensors: Vec<String>,
 }
 
 impl Reading {
@@ -58,7 +60,7 @@ impl Reading {
         decision: Option<Decision>,
     ) -> Self {
         let numbered = classes.iter().all(|class| class.parse::<i64>().is_ok());
-        Self { label, scores, foreign, classes: classes.to_vec(), numbered, decision }
+        Self { label, scores, foreign, classes: classes.to_vec(), numbered, decision, tensors: Vec::new() }
     }
 
     /// How the outputs that a server describes are read; `described` is empty when it describes none. `side` is `primary` or
@@ -76,6 +78,9 @@ impl Reading {
     ) -> Result<Self, String> {
         let Outputs { label, scores, decision, .. } = configured;
         let has = |name: &str| described.iter().any(|output| output.name == name);
+        if task == Task::Tensor {
+            return Self::of_tensors(side, configured, described);
+        }
         if label.is_some() || scores.is_some() {
             for (setting, name) in [("label", label), ("scores", scores)] {
                 if let Some(name) = name.as_deref().filter(|name| !described.is_empty() && !has(name)) {
@@ -87,8 +92,8 @@ impl Reading {
         if described.is_empty() || has(LABEL) || SCORES.into_iter().any(has) {
             return Ok(Self::of(None, None, false, classes, *decision));
         }
-        let floats: Vec<_> = described.iter().filter(|output| is_float(output)).collect();
-        let others: Vec<_> = described.iter().filter(|output| !is_float(output)).collect();
+        let floats: Vec<_> = described.iter().filter(|output| is_float(&output.datatype)).collect();
+        let others: Vec<_> = described.iter().filter(|output| !is_float(&output.datatype)).collect();
         let name = |output: &&TensorMetadata| Some(output.name.clone());
         let (label, scores) = match (task, floats.as_slice(), others.as_slice()) {
             (Task::Binary | Task::Multiclass, [scores], []) | (Task::Regression | Task::Quantile, [scores], _) => {
@@ -104,6 +109,32 @@ impl Reading {
             }
         };
         Ok(Self::of(label, scores, true, classes, *decision))
+    }
+
+    fn of_tensors(side: &str, configured: &Outputs, described: &[TensorMetadata]) -> Result<Self, String> {
+        if configured.label.is_some() {
+            return Err(format!("{side}-label-output: a tensor has no label; {side}-scores-output names it"));
+        }
+        let tensors: Vec<String> = match (&configured.scores, described) {
+            (Some(names), _) => names.split(',').map(|name| name.trim().to_owned()).collect(),
+            (None, [only]) => vec![only.name.clone()],
+            (None, _) => {
+                return Err(format!(
+                    "{side}-scores-output must say which of the outputs are compared: {}",
+                    list(described)
+                ));
+            }
+        };
+        let known = |name: &String| described.is_empty() || described.iter().any(|output| output.name == *name);
+        if let Some(unknown) = tensors.iter().find(|name| !known(name)) {
+            return Err(format!("{side}-scores-output is {unknown:?}, outputs are {}", list(described)));
+        }
+        Ok(Self { tensors, ..Self::of(None, None, true, &[], None) })
+    }
+
+    /// The outputs of which all elements are compared.
+    pub(super) fn tensors(&self) -> &[String] {
+        &self.tensors
     }
 
     pub(super) fn is_label(&self, output: &str) -> bool {
@@ -169,8 +200,9 @@ pub fn task(configured: &Outputs, described: &[TensorMetadata]) -> Result<Task, 
     }
 }
 
-fn is_float(output: &TensorMetadata) -> bool {
-    matches!(output.datatype.as_str(), "FP16" | "BF16" | "FP32" | "FP64")
+/// A type of floating-point numbers.
+pub(super) fn is_float(datatype: &str) -> bool {
+    matches!(datatype, "FP16" | "BF16" | "FP32" | "FP64")
 }
 
 fn list(outputs: &[TensorMetadata]) -> String {

@@ -6,10 +6,14 @@ use http::{Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{rt::TokioIo, server::conn::auto};
+use prost::Message as _;
 use tokio::net::TcpListener;
 use understudy::{
-    inference::{InferTensorContents, model_infer_request::InferInputTensor, model_infer_response::InferOutputTensor},
-    v1::{Prediction, Row, Value as Sent},
+    inference::{
+        InferTensorContents, ModelInferRequest, ModelInferResponse, model_infer_request::InferInputTensor,
+        model_infer_response::InferOutputTensor,
+    },
+    v1::{Exchange, Method, Prediction, Row, Value as Sent},
 };
 
 use super::*;
@@ -18,14 +22,22 @@ type Event = (BTreeMap<String, String>, Value);
 
 /// A sink that answers `status`, and the events that it gets.
 async fn sink(status: StatusCode) -> (Sink, mpsc::UnboundedReceiver<Event>) {
+    answering(move |_| status).await
+}
+
+/// A sink that answers its calls, counted from 0, as `answer` says.
+async fn answering(
+    answer: impl Fn(usize) -> StatusCode + Clone + Send + 'static,
+) -> (Sink, mpsc::UnboundedReceiver<Event>) {
+    let calls = Arc::new(AtomicUsize::new(0));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/events", listener.local_addr().unwrap()).parse().unwrap();
     let (send, events) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let send = send.clone();
+            let (send, calls, answer) = (send.clone(), calls.clone(), answer.clone());
             let service = service_fn(move |request: Request<Incoming>| {
-                let send = send.clone();
+                let (send, status) = (send.clone(), answer(calls.fetch_add(1, Ordering::Relaxed)));
                 async move {
                     let text = |value: &http::HeaderValue| value.to_str().unwrap().to_owned();
                     let headers =
@@ -42,7 +54,14 @@ async fn sink(status: StatusCode) -> (Sink, mpsc::UnboundedReceiver<Event>) {
             });
         }
     });
-    let sink = Sink { url, source: "http://adult.models".into(), service: "income".into(), namespace: "models".into() };
+    let text = |text: &str| text.to_owned();
+    let sink = Sink {
+        url,
+        source: text("http://adult.models"),
+        service: text("income"),
+        namespace: text("models"),
+        ..Sink::default()
+    };
     (sink, events)
 }
 
@@ -73,7 +92,7 @@ fn predict() -> Exchange {
 async fn settled(events: &CloudEvents, offered: u64) -> Counts {
     for _ in 0..1_000 {
         let counts = events.counts();
-        if counts.sent + counts.dropped + counts.failed == offered {
+        if counts.ended() == offered {
             return counts;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -85,7 +104,7 @@ async fn settled(events: &CloudEvents, offered: u64) -> Counts {
 async fn both_halves_go_with_the_same_id_and_the_attributes_of_kserve() {
     let (sink, mut got) = sink(StatusCode::ACCEPTED).await;
     let events = CloudEvents::start(sink);
-    events.offer(&predict());
+    events.offer(&Offered::new(predict()));
     let (headers, body) = got.recv().await.unwrap();
     for (name, value) in [
         ("ce-specversion", "1.0"),
@@ -108,31 +127,87 @@ async fn both_halves_go_with_the_same_id_and_the_attributes_of_kserve() {
 }
 
 #[tokio::test]
-async fn a_sink_that_refuses_or_is_not_there_is_counted() {
-    let (refusing, mut got) = sink(StatusCode::SERVICE_UNAVAILABLE).await;
-    let events = CloudEvents::start(refusing.clone());
-    events.offer(&predict());
-    assert_eq!(settled(&events, 1).await, Counts { offered: 1, failed: 1, ..Counts::default() });
-    got.recv().await.unwrap();
-    assert!(got.try_recv().is_err(), "nothing is sent twice, and no answer without its request");
-    let nobody = Sink { url: "http://127.0.0.1:1/".parse().unwrap(), ..refusing };
-    let events = CloudEvents::start(nobody);
-    events.offer(&predict());
-    assert_eq!(settled(&events, 1).await.failed, 1);
+async fn a_sink_that_fails_is_tried_again_a_few_times() {
+    let (sink, mut got) = answering(|call| if call < 2 { StatusCode::BAD_GATEWAY } else { StatusCode::OK }).await;
+    let events = CloudEvents::start(sink);
+    events.offer(&Offered::new(predict()));
+    assert_eq!(settled(&events, 1).await, Counts { offered: 1, sent: 1, ..Counts::default() });
+    let mut ids = Vec::new();
+    while let Ok((headers, _)) = got.try_recv() {
+        ids.push((headers["ce-type"].rsplit('.').next().unwrap().to_owned(), headers["ce-id"].clone()));
+    }
+    let id = "from the client".to_owned();
+    let tried = ["request", "request", "request", "response"].map(|kind| (kind.to_owned(), id.clone()));
+    assert_eq!(ids, tried, "the same event, by its id");
 }
 
 #[tokio::test]
-async fn a_sink_that_hangs_costs_a_bounded_queue() {
+async fn what_does_not_arrive_is_counted_by_its_reason() {
+    for (status, expected) in [
+        (StatusCode::FORBIDDEN, Counts { offered: 1, refused: 1, ..Counts::default() }),
+        (StatusCode::SERVICE_UNAVAILABLE, Counts { offered: 1, failed: 1, ..Counts::default() }),
+    ] {
+        let (refusing, mut got) = sink(status).await;
+        let events = CloudEvents::start(refusing);
+        events.offer(&Offered::new(predict()));
+        assert_eq!(settled(&events, 1).await, expected);
+        let mut types = Vec::new();
+        while let Ok((headers, _)) = got.try_recv() {
+            types.push(headers["ce-type"].clone());
+        }
+        let tries = if status == StatusCode::FORBIDDEN { 1 } else { 1 + PAUSES.len() };
+        assert_eq!(types, vec![REQUEST; tries], "no answer without its request");
+    }
+    let events = CloudEvents::start(Sink { url: "http://127.0.0.1:1/".parse().unwrap(), ..Sink::default() });
+    events.offer(&Offered::new(predict()));
+    let torn = Exchange { request: Bytes::from_static(b"\xff"), ..predict() };
+    events.offer(&Offered::new(torn));
+    let counts = settled(&events, 2).await;
+    assert_eq!((counts.unreachable, counts.undecodable), (1, 1), "{counts:?}");
+}
+
+#[tokio::test]
+async fn batches_hold_what_waits_in_json() {
+    let (sink, mut got) = sink(StatusCode::OK).await;
+    let events = CloudEvents::start(Sink { batch: 10, mode: Mode::Response, namespace: String::new(), ..sink });
+    for n in 0..40 {
+        events.offer(&Offered::new(Exchange { request_id: n.to_string(), ..predict() }));
+    }
+    assert_eq!(settled(&events, 40).await.sent, 40);
+    let (mut ids, mut calls) = (Vec::new(), 0);
+    while let Ok((headers, body)) = got.try_recv() {
+        assert_eq!(headers["content-type"], "application/cloudevents-batch+json");
+        let batch = body.as_array().unwrap();
+        assert!((1..=10).contains(&batch.len()));
+        for event in batch {
+            assert_eq!((event["type"].as_str(), event["specversion"].as_str()), (Some(RESPONSE), Some("1.0")));
+            assert_eq!(event["data"]["predictions"][0]["label"], ">50K");
+            assert!(event.get("namespace").is_none(), "nothing is said where there is nothing to say");
+            ids.push(event["id"].as_str().unwrap().parse::<u32>().unwrap());
+        }
+        calls += 1;
+    }
+    ids.sort_unstable();
+    assert_eq!(ids, (0..40).collect::<Vec<_>>());
+    assert!(calls < 40, "{calls} calls");
+}
+
+#[tokio::test]
+async fn a_sink_that_hangs_costs_a_bounded_queue_and_a_bounded_end() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
-    let events =
-        CloudEvents::start(Sink { url, source: String::new(), service: String::new(), namespace: String::new() });
+    let events = CloudEvents::start(Sink { url, ..Sink::default() });
     for _ in 0..QUEUE + 500 {
-        events.offer(&predict());
+        events.offer(&Offered::new(predict()));
     }
     let counts = events.counts();
-    // The task may have taken one out.
-    assert!((499..=500).contains(&counts.dropped), "{counts:?}");
+    // The callers may have taken one each already.
+    assert!((500 - CALLS as u64..=500).contains(&counts.dropped), "{counts:?}");
+    events.finish(Duration::from_millis(50)).await;
+    events.offer(&Offered::new(predict()));
+    let counts = events.counts();
+    assert_eq!(counts.ended(), counts.offered, "{counts:?}");
+    assert!(counts.shutdown > QUEUE as u64 - CALLS as u64, "{counts:?}");
 }
 
 #[test]

@@ -175,7 +175,7 @@ impl Comparator {
             Task::Binary | Task::Multiclass => "labels are equal, by name of the class".to_owned(),
             Task::Regression => format!("values are {within}"),
             Task::Quantile => format!("all quantiles are {within}"),
-            Task::Tensor => format!("all numbers are {within}"),
+            Task::Tensor => format!("all floats are {within}, all integers, booleans and texts equal"),
         }
     }
 
@@ -201,6 +201,10 @@ impl Comparator {
             let (expected, got) = (primary.scores.len(), candidate.scores.len());
             return Err(Incomparable::Scores { role: Role::Candidate, expected, got });
         }
+        if primary.exact_width != candidate.exact_width {
+            let (expected, got) = (primary.exact.len(), candidate.exact.len());
+            return Err(Incomparable::Scores { role: Role::Candidate, expected, got });
+        }
         outcomes.extend((0..primary.rows).map(|row| {
             let (p, c) = (primary.row(row), candidate.row(row));
             let mut outcome = if classification {
@@ -208,7 +212,7 @@ impl Comparator {
                     (self.primary.class(self.task, primary, row), self.candidate.class(self.task, candidate, row));
                 self.classified(classes, p, c)
             } else {
-                self.valued(p, c)
+                self.valued((p, primary.exact_row(row)), (c, candidate.exact_row(row)))
             };
             if !p.iter().chain(c).all(|score| score.is_finite()) {
                 let RowOutcome { primary_class, candidate_class, .. } = outcome;
@@ -279,7 +283,7 @@ impl Comparator {
         self.task
     }
 
-    fn valued(&self, p: &[f64], c: &[f64]) -> RowOutcome {
+    fn valued(&self, (p, exact): (&[f64], &[i128]), (c, other_exact): (&[f64], &[i128])) -> RowOutcome {
         let (mut agreed, mut count) = (true, 0.0);
         let (mut own_sum, mut other_sum, mut largest) = (0.0, 0.0, 0f64);
         let mut value = |primary: f64, candidate: f64| {
@@ -299,9 +303,21 @@ impl Comparator {
                 }
             }
         }
+        let mut texts_differ = false;
+        for (&own, &other) in exact.iter().zip(other_exact) {
+            agreed &= own == other;
+            if own < Answer::TEXTS && other < Answer::TEXTS {
+                let difference = other.saturating_sub(own) as f64;
+                largest = if difference.abs() > largest.abs() { difference } else { largest };
+            } else {
+                texts_differ |= own != other;
+            }
+            count += 1.0;
+        }
         let scores = Some((own_sum / count, other_sum / count)).filter(|_| self.task != Task::Tensor);
         let delta = scores.map_or(largest, |(primary, candidate)| candidate - primary);
-        let delta = Some(delta).filter(|delta| delta.is_finite());
+        // How far apart texts are is not known.
+        let delta = Some(delta).filter(|delta| delta.is_finite() && !(texts_differ && *delta == 0.0));
         // Without a single value there is nothing that could agree; `check` has seen to it that this doesn't happen.
         RowOutcome {
             agreed: agreed && count > 0.0,
@@ -347,7 +363,7 @@ impl Side {
     fn check(&self, answer: &Answer, classification: bool) -> Result<(), Incomparable> {
         let role = self.role;
         let has_labels = classification && !answer.labels.is_empty();
-        if answer.rows > 0 && !has_labels && answer.scores.is_empty() {
+        if answer.rows > 0 && !has_labels && answer.scores.is_empty() && answer.exact.is_empty() {
             return Err(Incomparable::Nothing { role });
         }
         if has_labels && answer.labels.len() != answer.rows {
@@ -357,6 +373,10 @@ impl Side {
         let expected = answer.rows.saturating_mul(width);
         let got = answer.scores.len();
         if got > 0 && (got != expected || answer.width != width) {
+            return Err(Incomparable::Scores { role, expected, got });
+        }
+        let (expected, got) = (answer.rows.saturating_mul(answer.exact_width), answer.exact.len());
+        if got != expected {
             return Err(Incomparable::Scores { role, expected, got });
         }
         Ok(())

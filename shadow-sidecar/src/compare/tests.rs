@@ -16,7 +16,7 @@ fn exact(task: Task, primary: &[&str], candidate: &[&str]) -> Comparator {
 
 fn answer(labels: &[u32], scores: &[f64], width: usize) -> Answer {
     let rows = if labels.is_empty() { scores.len().checked_div(width).unwrap_or(0) } else { labels.len() };
-    Answer { rows, labels: labels.to_vec(), scores: scores.to_vec(), width }
+    Answer { rows, labels: labels.to_vec(), scores: scores.to_vec(), width, ..Answer::default() }
 }
 
 fn compare(comparator: &Comparator, primary: &Answer, candidate: &Answer) -> Vec<RowOutcome> {
@@ -212,7 +212,8 @@ fn the_primary_is_compared_with_itself_by_its_own_classes() {
     let comparator =
         Comparator::new(Task::Binary, &names(&["no", "yes"]), &names(&["yes", "maybe"]), Tolerance::default()).unwrap();
     let itself = comparator.against_itself();
-    let answer = |yes: f64| Answer { rows: 1, labels: Vec::new(), scores: vec![1.0 - yes, yes], width: 2 };
+    let answer =
+        |yes: f64| Answer { rows: 1, labels: Vec::new(), scores: vec![1.0 - yes, yes], width: 2, ..Answer::default() };
     let mut outcomes = Vec::new();
     itself.compare(&answer(0.75), &answer(0.875), &mut outcomes).unwrap();
     assert_eq!((outcomes[0].agreed, outcomes[0].candidate_class, outcomes[0].delta), (true, Some(1), Some(0.125)));
@@ -228,7 +229,8 @@ fn zero_has_no_sign_and_nan_no_equal() {
     for (task, width) in [(Task::Regression, 1), (Task::Quantile, 1), (Task::Tensor, 1), (Task::Tensor, 3)] {
         let exact = Comparator::new(task, &[], &[], Tolerance::default()).unwrap();
         let lenient = Comparator::new(task, &[], &[], wide).unwrap();
-        let answer = |value: f64| Answer { rows: 1, labels: Vec::new(), scores: vec![value; width], width };
+        let answer =
+            |value: f64| Answer { rows: 1, labels: Vec::new(), scores: vec![value; width], width, ..Answer::default() };
         let mut outcomes = Vec::new();
         exact.compare(&answer(0.0), &answer(-0.0), &mut outcomes).unwrap();
         assert!(outcomes[0].agreed && !outcomes[0].nonfinite, "{task:?}");
@@ -243,8 +245,13 @@ fn zero_has_no_sign_and_nan_no_equal() {
 #[test]
 fn a_tensor_agrees_if_all_its_numbers_do() {
     let comparator = Comparator::new(Task::Tensor, &[], &[], Tolerance { absolute: 0.5, relative: 0.0 }).unwrap();
-    let answer =
-        |scores: &[f64]| Answer { rows: 2, labels: Vec::new(), scores: scores.to_vec(), width: scores.len() / 2 };
+    let answer = |scores: &[f64]| Answer {
+        rows: 2,
+        labels: Vec::new(),
+        scores: scores.to_vec(),
+        width: scores.len() / 2,
+        ..Answer::default()
+    };
     let mut outcomes = Vec::new();
     comparator.compare(&answer(&[1.0, 2.0, 3.0, 4.0]), &answer(&[1.5, 2.0, 3.0, 2.0]), &mut outcomes).unwrap();
     let seen: Vec<_> = outcomes.iter().map(|outcome| (outcome.agreed, outcome.delta)).collect();
@@ -264,8 +271,15 @@ fn quantile_levels_are_matched_by_name() {
     )
     .unwrap();
     assert_eq!(comparator.level_names(), ["0.1", "0.9"]);
-    let primary = Answer { rows: 2, labels: Vec::new(), scores: vec![1.0, 2.0, 3.0, 4.0, 5.0, f64::NAN], width: 3 };
-    let candidate = Answer { rows: 2, labels: Vec::new(), scores: vec![3.25, 1.5, 6.0, 4.0], width: 2 };
+    let primary = Answer {
+        rows: 2,
+        labels: Vec::new(),
+        scores: vec![1.0, 2.0, 3.0, 4.0, 5.0, f64::NAN],
+        width: 3,
+        ..Answer::default()
+    };
+    let candidate =
+        Answer { rows: 2, labels: Vec::new(), scores: vec![3.25, 1.5, 6.0, 4.0], width: 2, ..Answer::default() };
     let mut levels = vec![7.0];
     comparator.levels(&primary, &candidate, &mut levels);
     assert_eq!(levels[..3], [0.5, 0.25, 0.0]);
@@ -279,7 +293,13 @@ fn probabilities_are_compared_over_the_classes_of_both() {
     let comparator =
         Comparator::new(Task::Multiclass, &names(&["a", "b", "c"]), &names(&["b", "a", "d"]), Tolerance::default())
             .unwrap();
-    let answer = |scores: [f64; 3]| Answer { rows: 1, labels: Vec::new(), scores: scores.to_vec(), width: 3 };
+    let answer = |scores: [f64; 3]| Answer {
+        rows: 1,
+        labels: Vec::new(),
+        scores: scores.to_vec(),
+        width: 3,
+        ..Answer::default()
+    };
     let mut outcomes = Vec::new();
     comparator.compare(&answer([0.5, 0.25, 0.25]), &answer([0.25, 0.25, 0.5]), &mut outcomes).unwrap();
     let distance = outcomes[0].distance.unwrap();

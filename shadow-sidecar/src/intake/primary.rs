@@ -165,6 +165,7 @@ impl Asking {
             task,
             classes,
             schema_json: bytes::Bytes::new(),
+            reference_json: bytes::Bytes::new(),
             reading,
         })
     }

@@ -6,6 +6,7 @@ const MOST_POINTS = 720;
 const TABLE_ROWS = 12;
 const MATRIX_CLASSES = 20;
 const MOST_ENTRIES = 12;
+const MOST_DISAGREEMENTS = 25;
 const OWN = ["epoch", "verdict", "reasons", "pairs_needed", "per_second", "seconds_needed", "exchanges", "rows", "agreement", "flips",
   "score_delta", "primary_latency", "candidate_latency", "intake", "slices", "generated_unix_nanos"];
 const SENTENCES = {
@@ -197,6 +198,24 @@ function cell(name, value) {
   return anything(value);
 }
 
+// What is the same for all of them, or said better elsewhere, has no column.
+function showDisagreements(told) {
+  const seen = Object.values(fields(told.seen)).reduce((sum, each) => sum + each, 0);
+  const rows = list(told.disagreements).slice(0, MOST_DISAGREEMENTS).map(fields).map(({ number, row, kind, slices, primary_scores, candidate_scores,
+    request_id, traceparent, primary_latency_nanos, candidate_latency_nanos, candidate_status, ...rest }) => ({
+    ...rest,
+    kind,
+    slices: list(slices).join(", "),
+    trace: typeof traceparent === "string" ? traceparent.split("-")[1] : null,
+  }));
+  const said = (value) => value !== null && value !== undefined && value !== "" && !(typeof value === "object" && Object.keys(value).length === 0);
+  const present = new Set(rows.flatMap((row) => Object.keys(row).filter((name) => said(row[name]))));
+  const shown = rows.map((row) => Object.fromEntries(Object.entries(row).filter(([name]) => present.has(name))));
+  listed(element("disagreements-card"), element("disagreements"), shown);
+  say(element("disagreements-note"), seen > 0
+    ? `${count(rows.length)} of ${count(seen)} in this epoch, the newest first.` : "");
+}
+
 function showMore(report) {
   const rest = Object.entries(report).filter(([name, value]) => !OWN.includes(name) && value !== null && value !== undefined);
   show(element("more-card"), rest.length > 0);
@@ -354,14 +373,14 @@ async function lookBack() {
   }
 }
 
-// Someone else's part of the sidecar: where it is not there the section isn't, either.
+// Where none are kept there is no section.
 async function lookAtDisagreements() {
   if (!state.disagreements || state.reports.length === 0) return;
   const { candidate } = fields(fields(state.reports[state.chosen]).epoch);
   const query = state.reports.length > 1 ? `?candidate=${encodeURIComponent(fields(candidate).name ?? "")}` : "";
   try {
     const told = await read(`/disagreements.json${query}`);
-    if (!state.paused) listed(element("disagreements-card"), element("disagreements"), Array.isArray(told) ? told : told.disagreements);
+    if (!state.paused) showDisagreements(fields(told));
   } catch (error) {
     if (error.status === 404) state.disagreements = false;
   }

@@ -30,6 +30,15 @@ impl Subject for Stage {
     fn history(&self) -> Json {
         json!({"epoch": 1, "points": []})
     }
+
+    fn name(&self) -> String {
+        self.0.lock().unwrap().epoch.as_ref().unwrap().candidate.as_ref().unwrap().name.clone()
+    }
+
+    fn disagreements(&self) -> Option<Json> {
+        let name = self.name();
+        (name != "without").then(|| json!({"disagreements": [{"difference": name}]}))
+    }
 }
 
 impl Stage {
@@ -123,6 +132,7 @@ fn what_is_served_is_guarded() {
         ("/report.json", "application/json"),
         ("/history.json", "application/json"),
         ("/distributions.json", "application/json"),
+        ("/disagreements.json", "application/json"),
         ("/report/events", "text/event-stream"),
     ];
     for (path, content) in types {
@@ -187,6 +197,29 @@ fn the_report_is_the_one_of_the_command_and_several_are_listed() {
     for path in ["/history.json", "/distributions.json"] {
         let told: Json = serde_json::from_str(&ask(address, path).body()).unwrap();
         assert_eq!(told["candidates"].as_array().map(Vec::len), Some(2), "{path}");
+    }
+}
+
+#[test]
+fn disagreements_are_of_the_candidate_that_is_named_and_not_there_when_none_are_kept() {
+    let one = Stage::of(v1::Verdict::Promote, HOSTILE);
+    let told = |address, path: &str| -> Json { serde_json::from_str(&ask(address, path).body()).unwrap() };
+    let (address, _shutdown) = serve(vec![one.clone()]);
+    assert_eq!(told(address, "/disagreements.json")["disagreements"][0]["difference"], HOSTILE);
+
+    let all = vec![one, Stage::of(v1::Verdict::Reject, "a b&c%"), Stage::of(v1::Verdict::Reject, "without")];
+    let (address, _shutdown) = serve(all);
+    for (name, query) in
+        [(HOSTILE, "%3Cscript%3Ealert(1)%3C%2fscript%3E"), ("a b&c%", "a%20b%26c%25"), ("a b&c%", "a+b%26c%")]
+    {
+        let path = format!("/disagreements.json?other=1&candidate={query}");
+        assert_eq!(told(address, &path)["disagreements"][0]["difference"], name, "{path}");
+    }
+    assert_eq!(ask(address, "/disagreements.json?candidate=without").code, 404);
+    for path in ["/disagreements.json", "/disagreements.json?candidate=nobody"] {
+        let asked = ask(address, path);
+        assert_eq!((asked.code, asked.headers["content-type"].as_str()), (400, "text/plain; charset=utf-8"), "{path}");
+        assert!(asked.body().contains("without"), "{path} says who there is");
     }
 }
 

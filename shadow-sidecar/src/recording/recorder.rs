@@ -4,11 +4,12 @@ use std::{
     io,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
-        mpsc::{SyncSender, TrySendError, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel},
     },
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use understudy::v1::{Exchange, TapDescription};
@@ -19,6 +20,8 @@ use super::{Bounds, RecordingError, Writer};
 const QUEUE: usize = 4_096;
 /// Bytes that may wait for it.
 const QUEUE_BYTES: usize = 32 << 20;
+/// Between two looks at whether there is a place in the queue for its end.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// What became of the exchanges that were offered: offered = written + sampled out + dropped + failed, once it has ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,12 +59,26 @@ impl Shared {
             failed: of(&self.failed),
         }
     }
+
+    /// What has not been written by now is lost.
+    fn give_up(&self) {
+        let Counts { offered, written, sampled_out, dropped, failed } = self.counts();
+        let left = offered.saturating_sub(written + sampled_out + dropped + failed);
+        self.dropped.fetch_add(left, Ordering::Relaxed);
+        tracing::warn!(exchanges = left, "the disk does not take what was to be recorded");
+    }
 }
 
-enum Message {
-    Description(TapDescription),
-    Exchange(Exchange),
+impl Counts {
+    /// By name, but what was offered.
+    pub fn outcomes(self) -> impl Iterator<Item = (&'static str, u64)> {
+        let Self { offered: _, written, sampled_out, dropped, failed } = self;
+        [("written", written), ("sampled_out", sampled_out), ("queue_full", dropped), ("failed", failed)].into_iter()
+    }
 }
+
+/// An exchange with what is known of the models; nothing: the end.
+type Message = Option<(Arc<TapDescription>, Exchange)>;
 
 /// Records from now until [`Recorder::finish`].
 #[derive(Debug)]
@@ -69,7 +86,11 @@ pub struct Recorder {
     queue: SyncSender<Message>,
     shared: Arc<Shared>,
     rate: f64,
+    /// Absent before the first.
+    description: Mutex<Option<Arc<TapDescription>>>,
     writing: JoinHandle<()>,
+    /// Closed when the last file is complete.
+    ended: Mutex<Receiver<()>>,
 }
 
 impl Recorder {
@@ -82,38 +103,39 @@ impl Recorder {
         let shared = Arc::new(Shared::default());
         let (queue, messages) = sync_channel(QUEUE);
         let counted = shared.clone();
+        let (ending, ended) = channel();
         let writing = thread::Builder::new().name("recorder".into()).spawn(move || {
             let mut refused = false;
+            let mut described: Option<Arc<TapDescription>> = None;
             for message in messages {
-                let outcome = match message {
-                    Message::Description(description) => writer.describe(&description),
-                    Message::Exchange(exchange) => {
-                        counted.queued_bytes.fetch_sub(size(&exchange), Ordering::Relaxed);
-                        let outcome = writer.write(exchange);
-                        let count = if outcome.is_ok() { &counted.written } else { &counted.failed };
-                        count.fetch_add(1, Ordering::Relaxed);
-                        outcome
-                    }
-                };
+                let Some((description, exchange)): Message = message else { break };
+                counted.queued_bytes.fetch_sub(size(&exchange), Ordering::Relaxed);
+                let mut outcome = Ok(());
+                if described.as_ref().is_none_or(|known| !Arc::ptr_eq(known, &description)) {
+                    outcome = writer.describe(&description);
+                    described = Some(description);
+                }
+                let outcome = outcome.and_then(|()| writer.write(exchange));
+                let count = if outcome.is_ok() { &counted.written } else { &counted.failed };
+                count.fetch_add(1, Ordering::Relaxed);
                 note(outcome, &mut refused);
             }
             note(writer.finish(), &mut refused);
+            drop(ending);
         });
         let writing = writing.map_err(|source| RecordingError::Io { path: directory.into(), source })?;
-        Ok(Self { queue, shared, rate, writing })
+        Ok(Self { queue, shared, rate, description: Mutex::default(), writing, ended: Mutex::new(ended) })
     }
 
-    /// What is known of the models from now on. Waits for a place in the queue: without it what follows can't be read.
+    /// What is known of the models from now on. Nothing is recorded before.
     pub fn describe(&self, description: TapDescription) {
-        // The thread ends only after this side.
-        drop(self.queue.send(Message::Description(description)));
+        *self.description.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(description));
     }
 
     /// Takes a copy of one exchange. Never waits.
     pub fn offer(&self, exchange: &Exchange) {
-        if exchange.marked {
-            return;
-        }
+        let description = self.description.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(description) = description.filter(|_| !exchange.marked) else { return };
         let Shared { offered, sampled_out, dropped, queued_bytes, .. } = &*self.shared;
         offered.fetch_add(1, Ordering::Relaxed);
         if self.rate < 1.0 && fastrand::f64() >= self.rate {
@@ -122,11 +144,7 @@ impl Recorder {
         }
         let bytes = size(exchange);
         let fits = queued_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= QUEUE_BYTES;
-        let sent = fits
-            && match self.queue.try_send(Message::Exchange(exchange.clone())) {
-                Ok(()) => true,
-                Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
-            };
+        let sent = fits && self.queue.try_send(Some((description, exchange.clone()))).is_ok();
         if !sent {
             queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             dropped.fetch_add(1, Ordering::Relaxed);
@@ -136,6 +154,23 @@ impl Recorder {
     /// What became of them so far.
     pub fn counts(&self) -> Counts {
         self.shared.counts()
+    }
+
+    /// Writes what is queued and completes the last file, at most for `limit`; what is offered later is dropped, and so is what
+    /// the disk does not take within the limit. Blocks.
+    pub fn close(&self, limit: Duration) {
+        let until = Instant::now() + limit;
+        while self.queue.try_send(None).is_err() {
+            if Instant::now() >= until {
+                return self.shared.give_up();
+            }
+            thread::sleep(LOOK);
+        }
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nothing is ever sent: that the other side is gone is the news.
+        if ended.recv_timeout(until.saturating_duration_since(Instant::now())) == Err(RecvTimeoutError::Timeout) {
+            self.shared.give_up();
+        }
     }
 
     /// Writes what is queued and completes the last file. Blocks.

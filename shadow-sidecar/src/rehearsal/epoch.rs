@@ -11,6 +11,7 @@ use super::unix_nanos;
 use crate::{
     answers::{self, Reading},
     compare::{Answer, Comparator, Role, RowOutcome},
+    disagreements::Disagreements,
     exchange::Response,
     history::History,
     metrics::Comparisons,
@@ -32,6 +33,8 @@ pub struct Primary {
     pub classes: Vec<String>,
     /// Its schema, as it is in its package; empty where nobody knows it.
     pub schema_json: bytes::Bytes,
+    /// The profile of its training data, as it is in its package; empty where nobody knows it.
+    pub reference_json: bytes::Bytes,
     /// How its answers are read.
     pub reading: Reading,
 }
@@ -59,6 +62,8 @@ pub struct Epoch {
     pub(super) slicing: Option<Slicing>,
     measures: Measures,
     pub(super) comparisons: Comparisons,
+    /// On what the models differ, by examples; of this process only.
+    pub disagreements: Disagreements,
     tally: Mutex<Tally>,
     history: Mutex<History>,
 }
@@ -74,11 +79,13 @@ pub(super) struct Parts {
     pub(super) slicing: Option<Slicing>,
     pub(super) measures: Measures,
     pub(super) comparisons: Comparisons,
+    pub(super) disagreements: Disagreements,
 }
 
 impl Epoch {
     pub(super) fn new(number: u64, parts: Parts) -> Self {
-        let Parts { primary, candidate, comparator, itself, reading, slicing, measures, comparisons } = parts;
+        let Parts { primary, candidate, comparator, itself, reading, slicing, measures, comparisons, disagreements } =
+            parts;
         Self {
             number,
             primary,
@@ -92,6 +99,7 @@ impl Epoch {
             slicing,
             measures,
             comparisons,
+            disagreements,
             history: Mutex::default(),
         }
     }

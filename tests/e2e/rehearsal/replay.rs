@@ -23,6 +23,40 @@ fn numbers(report: &Report) -> impl PartialEq + std::fmt::Debug + use<> {
     )
 }
 
+/// What the sidecar itself has recorded, with what it has counted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_sidecar_records_gives_the_numbers_of_its_report() {
+    let primary = Primary::start().await;
+    let directory = tempfile::tempdir().unwrap();
+    let recording = directory.path().join("made/by/the/sidecar");
+    let rehearsal = Rehearsal::beside(&primary, |settings| {
+        settings.record_dir = Some(recording.clone());
+        // Several files.
+        settings.record_file_bytes = Some(100_000);
+    })
+    .await;
+    load::once(&primary, 0..600, 1).await;
+    load::once(&primary, 600..1_000, 50).await;
+    primary.prediction().predict(adult::refused()).await.unwrap_err();
+    let live = rehearsal.settled(609).await;
+    assert!(rehearsal.drain().await < 5.0);
+    assert!(std::fs::read_dir(&recording).unwrap().count() > 1);
+    let reader = Reader::open(&recording).unwrap();
+    assert_eq!(reader.exchanges(), 609);
+
+    let settings = shadow_sidecar::Settings {
+        candidate: Some(package("adult-candidate")),
+        gate: Some(0.98),
+        min_duration: Some("0s".into()),
+        ..shadow_sidecar::Settings::default()
+    };
+    let replayed = replay(&settings.validate().unwrap(), reader, |_| {}).await.unwrap();
+    let rehearsed = replayed.named("").unwrap();
+    assert_eq!(numbers(&report::report(rehearsed)), numbers(&live));
+    let differing = rehearsed.epoch().unwrap().disagreements.kept().len() as u64;
+    assert_eq!(differing, 1_000 - adult::test_set().agreed("adult_candidate", 0..1_000), "with its examples");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_same_exchanges_give_the_same_numbers_as_live() {
     let primary = Primary::start().await;
