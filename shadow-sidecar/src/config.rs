@@ -218,13 +218,14 @@ pub struct Settings {
     #[arg(long, env = "SHADOW_DISAGREEMENTS", value_name = "N")]
     pub disagreements: Option<usize>,
     /// What they tell of a row's inputs: "none"; "redacted" (numbers as ranges of the training data or rounded, categories
-    /// only if the schema lists them, no texts); "full", which only gRPC tells [default: redacted]
+    /// only if the schema lists them, no texts); "full", over gRPC alone [default: redacted]
     #[arg(long, env = "SHADOW_DISAGREEMENT_INPUTS", value_name = "POLICY")]
     pub disagreement_inputs: Option<String>,
     /// How many of them go to the collector as log records, at most [default: 10]
     #[arg(long, env = "SHADOW_DISAGREEMENT_LOGS_PER_SECOND", value_name = "N")]
     pub disagreement_logs_per_second: Option<u32>,
-    /// A sink that gets every exchange as CloudEvents, with KServe's attributes: http://HOST:PORT/PATH [default: none]
+    /// A sink that gets every exchange as CloudEvents with KServe's attributes, inputs in full: http://HOST:PORT/PATH
+    /// [default: none]
     #[arg(long, env = "SHADOW_CLOUDEVENTS_URL", value_name = "URL")]
     pub cloudevents_url: Option<String>,
     /// Of each exchange: "request", "response" or "all" [default: all]
@@ -242,7 +243,8 @@ pub struct Settings {
     /// The attribute namespace
     #[arg(long, env = "SHADOW_CLOUDEVENTS_NAMESPACE", value_name = "NAME")]
     pub cloudevents_namespace: Option<String>,
-    /// A directory in which exchanges are recorded, for `understudy replay`; made if it is not there [default: none]
+    /// A directory in which exchanges are recorded, inputs in full, for `understudy replay`; made if it is not there
+    /// [default: none]
     #[arg(long, env = "SHADOW_RECORD_DIR", value_name = "DIR")]
     pub record_dir: Option<PathBuf>,
     /// The share of exchanges to record, above 0 and at most 1 [default: 1]

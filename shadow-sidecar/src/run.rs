@@ -242,10 +242,10 @@ impl Sidecar {
         if let Some((file, metrics)) = &self.state {
             save(file, &self.rehearsals, metrics).await;
         }
-        self.rehearsals.outlets().finish(LAST).await;
-        // Side by side: each may wait for a collector that does not answer.
+        // Side by side: each may wait for somebody who does not answer.
         let figures = self.otlp.map(|otlp| tokio::task::spawn_blocking(|| otlp.shutdown()));
         let records = self.logs.map(|logs| tokio::task::spawn_blocking(|| logs.shutdown()));
+        self.rehearsals.outlets().finish(LAST).await;
         for ended in figures.into_iter().chain(records) {
             drop(ended.await);
         }

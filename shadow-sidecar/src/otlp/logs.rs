@@ -24,7 +24,12 @@ use opentelemetry_sdk::{
 use understudy::v1;
 
 use super::{TIMEOUT, named, resource};
-use crate::{config::Config, disagreements::Allowance, metrics::Metrics, rehearsal::Epoch};
+use crate::{
+    config::Config,
+    disagreements::{Allowance, Inputs},
+    metrics::Metrics,
+    rehearsal::Epoch,
+};
 
 /// Records that may wait for the collector, those on their way included.
 const QUEUE: usize = 2_048;
@@ -122,7 +127,9 @@ impl DisagreementLogs {
             record.set_trace_context(trace, span, Some(flags));
         }
         record.add_attributes(attributes(epoch, disagreement));
-        let features = disagreement.features.iter();
+        // In full they are for callers who have shown who they are.
+        let told = epoch.disagreements.reader.policy() != Inputs::Full;
+        let features = disagreement.features.iter().filter(|_| told);
         let features = features.map(|(name, value)| (Key::new(name.clone()), AnyValue::from(value.clone())));
         record.set_body(AnyValue::Map(Box::new(features.collect::<HashMap<_, _>>())));
         logger.emit(record);

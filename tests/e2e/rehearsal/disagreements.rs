@@ -190,12 +190,13 @@ async fn of_more_than_are_kept_a_sample_is_told() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn inputs_in_full_are_told_over_grpc_only_and_none_when_none_are_kept() {
-    let primary = Primary::start().await;
+    let (collector, primary) = (Collector::start().await, Primary::start().await);
     let with = async |keep: usize, inputs: &str| {
         Rehearsal::beside(&primary, |settings| {
             settings.candidate = Some(package("adult-candidate-bad"));
             settings.disagreements = Some(keep);
             settings.disagreement_inputs = Some(inputs.into());
+            settings.otlp_endpoint = (inputs == "full").then(|| collector.url());
         })
         .await
     };
@@ -217,6 +218,12 @@ async fn inputs_in_full_are_told_over_grpc_only_and_none_when_none_are_kept() {
     assert!(
         shown.len() == told.disagreements.len() && shown.iter().all(|one| one["features"] == serde_json::json!({}))
     );
+
+    until(SOON, "a log record", async || !collector.logs().is_empty()).await;
+    for record in collector.logs() {
+        let body = record.body.and_then(|body| body.value);
+        assert!(matches!(&body, Some(any_value::Value::KvlistValue(all)) if all.values.is_empty()), "{body:?}");
+    }
 
     let told = listed(&none, 0).await;
     assert!(!told.disagreements.is_empty() && told.disagreements.iter().all(|one| one.features.is_empty()));
