@@ -686,6 +686,8 @@ impl Settings {
             ),
             limits: Limits {
                 grace: p.duration("drain-timeout", self.drain_timeout.as_deref(), Duration::from_secs(5)),
+                // A proxy passes on what comes; what is too much is for the primary to say.
+                queue_wait: Duration::MAX,
                 ..Limits::default()
             },
             drain_delay: p.duration("drain-delay", self.drain_delay.as_deref(), Duration::ZERO),
