@@ -78,6 +78,22 @@ async fn requests_without_an_id_find_their_answers() {
     rehearse("adult-candidate", "adult_candidate", 200, None).await;
 }
 
+/// nginx needs a connection for each copy that is under way, and all of them come from its address.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mesh_may_open_many_connections_from_one_address() {
+    let primary = Primary::start().await;
+    let rehearsal = mirrored(&primary, "adult-candidate").await;
+    let users = primary.connect().await;
+    let mut copies = Vec::new();
+    for row in 0..100 {
+        copies.push(Connection::open(rehearsal.grpc()).await);
+        let call = Call::new(PREDICT, &adult::test_set().predict(row..row + 1)).header("x-shadow-id", &row.to_string());
+        assert_eq!(users.call(&call).await.status, Some(0));
+        assert_eq!(within(SOON, copies[row].call(&call)).await.status, Some(0), "connection {row}");
+    }
+    assert_eq!(agreement(&rehearsal.settled(100).await).0, 100);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_is_mirrored_is_answered_at_once_and_counted() {
     let primary = Primary::start().await;
