@@ -26,7 +26,7 @@ def play(scene, peers, ours, traffic, requests):
     """Whether everything was as it should be; prints what was seen."""
     missing = [peer for peer in scene.needs if peer not in peers]
     if missing:
-        print(f"skipped: {scene.name}: there is no {' and no '.join(missing)}", flush=True)
+        print(f"skipped: {scene.name}: needs {' and '.join(missing)}", flush=True)
         return True
     with ExitStack() as stack:
         stage = Stage(scene.name, stack, peers, ours, traffic, requests)

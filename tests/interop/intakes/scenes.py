@@ -93,7 +93,8 @@ def nginx(stage):
 def nginx_without_tap(stage):
     """The path of the copies is that of nginx's location; the primary is asked again, by and by twice."""
     primary = stage.server()
-    sidecar = stage.sidecar("mirror", primary, "--primary-tap", "off", "--primary-classes", CLASSES, *stage.packages())
+    flags = ("--primary-tap", "off", "--primary-model", "adult", "--primary-classes", CLASSES)
+    sidecar = stage.sidecar("mirror", primary, *flags, *stage.packages())
     stage.send(stage.nginx(primary, sidecar, "told"))
     stage.check(sidecar, noise=True)
 

@@ -20,6 +20,10 @@ output {{ name: "p" data_type: TYPE_FP64 dims: [ 1 ] }}
 instance_group {{ kind: KIND_CPU }}
 """
 TRITON_MODEL = '''\
+import sys
+
+sys.path.append({packages!r})  # the backend's interpreter does not look at PYTHONPATH
+
 import lightgbm
 import triton_python_backend_utils as triton
 
@@ -87,13 +91,12 @@ def triton(venv, place, package, name):
     version = place / name / "1"
     version.mkdir(parents=True)
     (place / name / "config.pbtxt").write_text(TRITON_CONFIG.format(features=FEATURES), encoding="utf-8")
-    (version / "model.py").write_text(TRITON_MODEL.format(model=str(trees(package))), encoding="utf-8")
-    # The backend's stub is a program with an interpreter of its own: it has to be of this Python.
-    stub = home / "python_backend_stubs" / sysconfig.get_python_version() / "triton_python_backend_stub"
-    (version.parent / stub.name).symlink_to(stub)
+    source = TRITON_MODEL.format(model=str(trees(package)), packages=str(packages))
+    (version / "model.py").write_text(source, encoding="utf-8")
     command = [home / "bin/tritonserver", "--model-repository", place, "--backend-directory", home / "backends"]
     command += ["--grpc-address", "127.0.0.1", "--grpc-port", grpc, "--http-address", "127.0.0.1", "--http-port", http]
     command += ["--allow-metrics", "false", "--allow-gpu-metrics", "false", "--disable-auto-complete-config"]
-    environment = {"PYTHONPATH": str(packages), "LD_LIBRARY_PATH": sysconfig.get_config_var("LIBDIR")}
+    # The library of the interpreter in the backend's stub.
+    environment = {"LD_LIBRARY_PATH": sysconfig.get_config_var("LIBDIR")}
     with running("triton", command, place, ready(http), environment):
         yield f"127.0.0.1:{grpc}"
