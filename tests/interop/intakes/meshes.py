@@ -8,15 +8,22 @@ from contextlib import contextmanager
 
 from processes import free_port, listening, running
 
-# An id on both legs is all that the sidecar needs. nginx reads the body, then begins the mirror as a subrequest; that has
-# the variables of the request, so $request_id is the same. grpc_pass takes no URI: the subrequest's own is sent, which is
-# the name of the location, unless it is rewritten; or else the sidecar is told by x-original-uri.
+# Where the types of Envoy's configuration are.
+EXTENSIONS = "type.googleapis.com/envoy.extensions"
+# An id on both legs is all that the sidecar needs. nginx reads the body, then begins the mirror as a subrequest; that
+# has the variables of the request, so $request_id is the same. grpc_pass takes no URI: the subrequest's own is sent,
+# which is the name of the location, unless it is rewritten; or else the sidecar is told by x-original-uri.
+#
+# Until the copy is answered, nginx counts the user's stream as open, though the user has the answer; beyond
+# http2_max_concurrent_streams (128) it refuses the next ones on that connection. So it has to be more than the requests
+# that come within grpc_read_timeout (60 s), and that short: else a sidecar that hangs stops the users.
 NGINX = """\
 daemon off;
 master_process off;
 pid nginx.pid;
 error_log stderr warn;
-events {{ worker_connections 512; }}
+worker_rlimit_nofile 4096;
+events {{ worker_connections 4096; }}
 http {{
   access_log off;
   client_body_temp_path body;
@@ -29,6 +36,7 @@ http {{
   server {{
     listen 127.0.0.1:{port};
     http2 on;
+    http2_max_concurrent_streams 1024;
     location / {{
       mirror /mirror;
       grpc_set_header x-request-id $request_id;
@@ -38,6 +46,8 @@ http {{
       internal;
       grpc_set_header x-request-id $request_id;
       {path}
+      grpc_connect_timeout {timeout}s;
+      grpc_read_timeout {timeout}s;
       grpc_pass grpc://sidecar;
     }}
   }}
@@ -47,10 +57,13 @@ NGINX_PATHS = {"rewritten": "rewrite ^ $request_uri break;", "told": "grpc_set_h
 
 
 @contextmanager
-def nginx(binary, place, primary, sidecar, path):
-    """nginx's mirror module; `path` is how the sidecar learns which method was called: `rewritten` or `told`."""
+def nginx(binary, place, primary, sidecar, path, timeout):
+    """nginx's mirror module; `path` is how the sidecar learns which method was called: `rewritten` or `told`.
+
+    `timeout` is how many seconds the sidecar has to answer a copy.
+    """
     port = free_port()
-    config = NGINX.format(primary=primary, sidecar=sidecar, port=port, path=NGINX_PATHS[path])
+    config = NGINX.format(primary=primary, sidecar=sidecar, port=port, path=NGINX_PATHS[path], timeout=timeout)
     (place / "nginx.conf").write_text(config, encoding="utf-8")
     command = [binary, "-p", place, "-c", place / "nginx.conf", "-e", "stderr"]
     with running("nginx", command, place, listening(port)):
@@ -61,7 +74,7 @@ def cluster(name, address):
     """A server that speaks HTTP/2 in plain text."""
     host, port = address.rsplit(":", 1)
     socket = {"socket_address": {"address": host, "port_value": int(port)}}
-    options = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    options = "upstreams.http.v3.HttpProtocolOptions"
     http2 = {"explicit_http_config": {"http2_protocol_options": {}}}
     return {
         "name": name,
@@ -70,7 +83,9 @@ def cluster(name, address):
             "cluster_name": name,
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": socket}}]}],
         },
-        "typed_extension_protocol_options": {options: {"@type": f"type.googleapis.com/{options}", **http2}},
+        "typed_extension_protocol_options": {
+            f"envoy.extensions.{options}": {"@type": f"{EXTENSIONS}.{options}", **http2}
+        },
     }
 
 
@@ -86,9 +101,9 @@ def envoy(binary, place, primary, sidecar, *, suffix, shadow_id):
     route = {"match": {"prefix": "/"}, "route": {"cluster": "primary", "request_mirror_policies": [mirror]}}
     if shadow_id:
         route["request_headers_to_add"] = [{"header": {"key": "x-shadow-id", "value": "%STREAM_ID%"}}]
-    router = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
+    router = f"{EXTENSIONS}.filters.http.router.v3.Router"
     manager = {
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "@type": f"{EXTENSIONS}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "ingress",
         "codec_type": "AUTO",
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},

@@ -25,9 +25,9 @@ def free_port():
 
 
 def last_words(log):
-    """The last line of a log that says something."""
+    """The last lines of a log that say something."""
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "it said nothing"
+    return " / ".join(line[:300] for line in lines[-3:]) or "it said nothing"
 
 
 def end(process):
@@ -46,7 +46,7 @@ def end(process):
 
 @contextmanager
 def running(name, command, directory, ready, environment=None):
-    """Runs `command` until the block ends; `ready` is asked until it says something that is true."""
+    """Runs `command` until the block ends; `ready` is asked until it says something. The pid, and that."""
     log = directory / f"{name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -66,7 +66,7 @@ def running(name, command, directory, ready, environment=None):
             if time.monotonic() > deadline:
                 raise Died(f"{name} is not ready after {READY} s: {last_words(log)}")
             time.sleep(0.05)
-        yield said
+        yield process.pid, said
         if process.poll() is not None:
             raise Died(f"{name} has ended with {process.returncode}: {last_words(log)}")
     finally:
@@ -107,7 +107,7 @@ class Ours:
 
     @contextmanager
     def process(self, binary, *flags):
-        """Runs one of ours on free ports; the addresses by name, among them `grpc`."""
+        """Runs one of ours on free ports; its pid, and its addresses by name, among them `grpc`."""
         place = self.place(binary)
         ports = place / "ports.json"
 
@@ -119,8 +119,8 @@ class Ours:
 
         listen = ["--grpc-listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ports-file", ports]
         command = [self.binaries / binary, *listen, *flags]
-        with running(binary, command, place, ready, {"XDG_RUNTIME_DIR": str(place)}) as addresses:
-            yield addresses
+        with running(binary, command, place, ready, {"XDG_RUNTIME_DIR": str(place)}) as started:
+            yield started
 
     def server(self, models):
         """understudy-server with a model, or a directory of them."""

@@ -1,11 +1,14 @@
 """One scene for each intake and kind of peer: who stands where."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 from stage import CLASSES, OUTPUTS, SLICES
 
 SCENES = []
+# Requests a second that a sidecar on a busy machine, built without optimisation, is sure to keep up with: nginx neither
+# waits for it nor gives up a copy, and has room for so many only.
+NGINX_RATE = 300
 REMOTE = {"good": "adult-candidate", "bad": "adult-candidate-bad"}
 
 
@@ -85,7 +88,7 @@ def nginx(stage):
     """The path of the copies is kept; joined with the tap by x-request-id."""
     primary = stage.server()
     sidecar = stage.sidecar("mirror", primary, *stage.packages(), *SLICES)
-    stage.send(stage.nginx(primary, sidecar, "rewritten"))
+    stage.send(stage.nginx(primary, sidecar, "rewritten"), a_second=NGINX_RATE)
     stage.check(sidecar)
 
 
@@ -95,8 +98,19 @@ def nginx_without_tap(stage):
     primary = stage.server()
     flags = ("--primary-tap", "off", "--primary-model", "adult", "--primary-classes", CLASSES)
     sidecar = stage.sidecar("mirror", primary, *flags, *stage.packages())
-    stage.send(stage.nginx(primary, sidecar, "told"))
+    stage.send(stage.nginx(primary, sidecar, "told"), a_second=NGINX_RATE)
     stage.check(sidecar, noise=True)
+
+
+@scene("mirror", "nginx")
+def nginx_with_a_sidecar_that_hangs(stage):
+    """No user notices, while copies time out before there are too many of them."""
+    primary = stage.server()
+    sidecar = stage.sidecar("mirror", primary, *stage.packages())
+    address = stage.nginx(primary, sidecar, "rewritten", timeout=1)
+    with stage.hanging(sidecar):
+        stage.send(address, a_second=NGINX_RATE)
+    stage.say(f"{stage.requests} answers, all of them LightGBM's, while nobody answered a copy")
 
 
 @scene("mirror", "envoy")
@@ -115,6 +129,17 @@ def envoy_with_suffix(stage):
     sidecar = stage.sidecar("mirror", primary, *stage.packages())
     stage.send(stage.envoy(primary, sidecar, suffix=True, shadow_id=True))
     stage.check(sidecar)
+
+
+@scene("mirror", "envoy")
+def envoy_with_a_sidecar_that_hangs(stage):
+    """No user notices."""
+    primary = stage.server()
+    sidecar = stage.sidecar("mirror", primary, *stage.packages())
+    address = stage.envoy(primary, sidecar, suffix=False, shadow_id=True)
+    with stage.hanging(sidecar):
+        stage.send(address)
+    stage.say(f"{stage.requests} answers, all of them LightGBM's, while nobody answered a copy")
 
 
 @scene("mirror", "envoy", "mlserver")

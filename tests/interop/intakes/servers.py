@@ -19,7 +19,7 @@ input {{ name: "input" data_type: TYPE_FP64 dims: [ {features} ] }}
 output {{ name: "p" data_type: TYPE_FP64 dims: [ 1 ] }}
 instance_group {{ kind: KIND_CPU }}
 """
-TRITON_MODEL = '''\
+TRITON_MODEL = """\
 import sys
 
 sys.path.append({packages!r})  # the backend's interpreter does not look at PYTHONPATH
@@ -39,7 +39,7 @@ class TritonPythonModel:
             scores = self.model.predict(rows, num_threads=1).reshape(-1, 1)
             answers.append(triton.InferenceResponse([triton.Tensor("p", scores)]))
         return answers
-'''
+"""
 
 
 def trees(package):
@@ -65,7 +65,8 @@ def ready(port, path="/v2/health/ready"):
 def mlserver(venv, place, package, name):
     """MLServer with its own LightGBM runtime, which calls its output `predict`."""
     http, grpc = free_port(), free_port()
-    settings = {"host": "127.0.0.1", "http_port": http, "grpc_port": grpc, "parallel_workers": 0, "metrics_endpoint": None}
+    settings = {"host": "127.0.0.1", "http_port": http, "grpc_port": grpc, "parallel_workers": 0}
+    settings["metrics_endpoint"] = None
     model = {
         "name": name,
         "implementation": "mlserver_lightgbm.LightGBMModel",

@@ -1,6 +1,9 @@
 """What all rehearsals have in common: a sidecar beside a primary, traffic, and a look at the reports."""
 
+import os
+import signal
 import time
+from contextlib import contextmanager
 
 import account
 import meshes
@@ -26,22 +29,23 @@ class Stage:
     def __init__(self, name, stack, peers, ours, traffic, requests):
         """`peers` are paths by name."""
         self.name, self.stack, self.peers, self.ours, self.traffic = name, stack, peers, ours, traffic
-        self.requests, self.failed = requests, False
+        self.requests, self.failed, self.pids = requests, False, {}
 
     def server(self, models="adult"):
         """Our server with an example's model, or with all of them in `.`; its address."""
-        return self.stack.enter_context(self.ours.server(models))["grpc"]
+        _, addresses = self.stack.enter_context(self.ours.server(models))
+        return addresses["grpc"]
 
     def other(self, peer, model="adult"):
-        """A server that is not ours, with the trees of an example's package; its address. The model is called `adult`."""
+        """A server that is not ours, with the trees of an example's package as `adult`; its address."""
         start = {"mlserver": servers.mlserver, "triton": servers.triton}[peer]
         place, package = self.ours.place(peer), self.ours.package(model)
         return self.stack.enter_context(start(self.peers[peer], place, package, "adult"))
 
-    def nginx(self, primary, sidecar, path):
+    def nginx(self, primary, sidecar, path, timeout=60):
         """See meshes.nginx."""
         place = self.ours.place("nginx")
-        return self.stack.enter_context(meshes.nginx(self.peers["nginx"], place, primary, sidecar, path))
+        return self.stack.enter_context(meshes.nginx(self.peers["nginx"], place, primary, sidecar, path, timeout))
 
     def envoy(self, primary, sidecar, **options):
         """See meshes.envoy."""
@@ -56,7 +60,9 @@ class Stage:
     def sidecar(self, intake, primary, *flags, name="good"):
         """Starts a sidecar and waits until it knows its primary; its address. `name` is one of its candidates."""
         command = ["--primary", f"http://{primary}", "--intake", intake, *PATIENCE, *GATES, *flags]
-        address = self.stack.enter_context(self.ours.process("shadow-sidecar", *command))["grpc"]
+        pid, addresses = self.stack.enter_context(self.ours.process("shadow-sidecar", *command))
+        address = addresses["grpc"]
+        self.pids[address] = pid
         self.wait_for(address, name, "connected", lambda report: report["intake"]["connected"])
         return address
 
@@ -69,12 +75,25 @@ class Stage:
             time.sleep(0.1)
         return report
 
+    @contextmanager
+    def hanging(self, sidecar):
+        """The sidecar does nothing until the block ends: neither reads nor closes what it has been sent."""
+        os.kill(self.pids[sidecar], signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.pids[sidecar], signal.SIGCONT)
+
+    def say(self, text):
+        """That what was to be seen was seen."""
+        print(f"ok {self.name}: {text}", flush=True)
+
     def send(self, address, **options):
         """Sends the traffic; see Traffic.send."""
         self.traffic.send(address, "adult", self.requests, **options)
 
     def check(self, sidecar, candidates=PACKAGES, *, noise=False):
-        """Waits for the end of a rehearsal and looks at the reports of its candidates: columns of the answers by name."""
+        """Waits for the end of a rehearsal and looks at its reports; `candidates` are columns of answers by name."""
         for name, column in candidates.items():
             full = f"{self.name}-{name}" if name in PACKAGES else self.name
             try:

@@ -1,6 +1,7 @@
 """The rows of examples/adult as traffic, from NVIDIA's client, and what LightGBM itself answers to them."""
 
 import threading
+import time
 
 import numpy as np
 import tritonclient.grpc as grpc
@@ -46,8 +47,8 @@ class Traffic:
             return [tensor]
         return [column(*feature) for feature in self.rows.part(row, row + 1).columns]
 
-    def send(self, address, model, requests, *, matrix_only=False, headers=lambda number: None):
-        """Sends that many; each answer has to be LightGBM's to the bit. Says what was wrong."""
+    def send(self, address, model, requests, *, matrix_only=False, a_second=None):
+        """Sends that many, `a_second` at most; each answer has to be LightGBM's to the bit."""
         client = grpc.InferenceServerClient(address)
         places, lock, wrong, answered = threading.Semaphore(IN_FLIGHT), threading.Lock(), [], [0]
 
@@ -66,13 +67,16 @@ class Traffic:
             finally:
                 places.release()
 
+        begin = time.monotonic()
         for number, row in enumerate(self.numbers(requests)):
             if not places.acquire(timeout=TIMEOUT):
                 wrong.append(f"request {number} found no place within {TIMEOUT} s")
                 break
             inputs = self.inputs(row, matrix_only or number % 2 == 0)
             callback = lambda result, error, row=row: take(row, result, error)  # noqa: E731
-            client.async_infer(model, inputs, callback, headers=headers(number), client_timeout=TIMEOUT)
+            client.async_infer(model, inputs, callback, client_timeout=TIMEOUT)
+            if a_second:
+                time.sleep(max(0, begin + (number + 1) / a_second - time.monotonic()))
         for _ in range(IN_FLIGHT):
             places.acquire(timeout=TIMEOUT)
         client.close()
