@@ -624,6 +624,9 @@ impl Settings {
                     if intake == Kind::Tap { Limits::default().connections_of_address } else { connections },
                     1..=1_000_000,
                 ),
+                // What is late is of no use to a caller who waits. Nobody waits for the answer to a copy, and a call on its
+                // way to the primary is not ours to refuse.
+                queue_wait: if intake == Kind::Tap { Limits::default().queue_wait } else { Duration::MAX },
                 grace: p.duration("drain-timeout", self.drain_timeout.as_deref(), Duration::from_secs(5)),
                 ..Limits::default()
             },
