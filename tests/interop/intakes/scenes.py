@@ -9,6 +9,8 @@ SCENES = []
 # Requests a second that a sidecar on a busy machine, built without optimisation, is sure to keep up with: nginx neither
 # waits for it nor gives up a copy, and has room for so many only.
 NGINX_RATE = 300
+# A server that has too much to do refuses, as it should.
+GENTLY = ("--concurrency", "4")
 REMOTE = {"good": "adult-candidate", "bad": "adult-candidate-bad"}
 
 
@@ -51,12 +53,10 @@ def packages(stage):
 def remote(stage):
     """Both candidates on another server of ours, each with a sidecar of its own: two subscribers of one tap."""
     primary, candidates = stage.server(), stage.server(".")
-    sidecars = {
-        name: stage.sidecar(
-            "tap", primary, "--candidates", f"{name}=http://{candidates}", "--candidate-model", model, name=name
-        )
-        for name, model in REMOTE.items()
-    }
+    sidecars = {}
+    for name, model in REMOTE.items():
+        flags = ("--candidates", f"{name}=http://{candidates}", "--candidate-model", model)
+        sidecars[name] = stage.sidecar("tap", primary, *GENTLY, *flags, name=name)
     stage.send(primary)
     for name, sidecar in sidecars.items():
         stage.check(sidecar, {name: REMOTE[name].replace("-", "_")})
@@ -66,7 +66,7 @@ def candidate_elsewhere(stage, peer):
     """Our server's tap; the candidate's trees on a server that is not ours."""
     primary, candidate = stage.server(), stage.other(peer, "adult-candidate-bad")
     flags = ("--candidates", f"bad=http://{candidate}", "--candidate-model", "adult", *foreign("candidate", peer))
-    sidecar = stage.sidecar("tap", primary, *flags, name="bad")
+    sidecar = stage.sidecar("tap", primary, *GENTLY, *flags, name="bad")
     stage.send(primary, matrix_only=True)
     stage.check(sidecar, {"bad": "adult_candidate_bad"})
 
