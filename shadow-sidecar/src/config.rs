@@ -137,6 +137,13 @@ pub struct Settings {
     /// Where /metrics, /healthz and /livez are served over HTTP [default: 0.0.0.0:8012]
     #[arg(long, env = "SHADOW_ADMIN_LISTEN", value_name = "IP:PORT")]
     pub admin_listen: Option<String>,
+    /// Connections at the same time [default: 1024]
+    #[arg(long, env = "SHADOW_MAX_CONNECTIONS", value_name = "N")]
+    pub max_connections: Option<usize>,
+    /// Connections at the same time from one address [default: 64; mirror, proxy: max-connections, for a whole mesh may
+    /// come from one address]
+    #[arg(long, env = "SHADOW_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N")]
+    pub max_connections_per_address: Option<usize>,
     /// The share of exchanges to compare, above 0 and at most 1 [default: 1]
     #[arg(long, env = "SHADOW_SAMPLE_RATE", value_name = "SHARE")]
     pub sample_rate: Option<f64>,
@@ -609,6 +616,8 @@ impl Settings {
             record_max_bytes: self.record_max_bytes,
         }
         .validate(p, &primary);
+        let connections =
+            p.number("max-connections", self.max_connections, Limits::default().connections, 1..=1_000_000);
         let config = Config {
             primary,
             primary_model: self.primary_model,
@@ -685,6 +694,15 @@ impl Settings {
                 self.candidate_token_file,
             ),
             limits: Limits {
+                connections,
+                connections_of_address: p.number(
+                    "max-connections-per-address",
+                    self.max_connections_per_address,
+                    // A proxy that does not multiplex, as nginx, has a connection for each call that is under way. What is
+                    // refused here nobody could count.
+                    if intake == Kind::Tap { Limits::default().connections_of_address } else { connections },
+                    1..=1_000_000,
+                ),
                 grace: p.duration("drain-timeout", self.drain_timeout.as_deref(), Duration::from_secs(5)),
                 // A proxy passes on what comes; what is too much is for the primary to say.
                 queue_wait: Duration::MAX,

@@ -20,12 +20,7 @@ pub fn report(report: &v1::Report) -> Json {
         "score_delta": report.score_delta.as_ref().map(score_delta),
         "primary_latency": report.primary_latency.as_ref().map(latency),
         "candidate_latency": report.candidate_latency.as_ref().map(latency),
-        "intake": report.intake.as_ref().map(|intake| json!({
-            "connected": intake.connected,
-            "subscriptions": intake.subscriptions,
-            "sampled_out": intake.sampled_out,
-            "last_error": intake.last_error,
-        })),
+        "intake": report.intake.as_ref().map(intake),
         "statuses": report.statuses.as_ref().map(|all| json!({
             "both_ok": all.both_ok,
             "candidate_failed": all.candidate_failed,
@@ -186,6 +181,28 @@ pub(crate) fn epoch(epoch: &v1::Epoch) -> Json {
     })
 }
 
+fn intake(intake: &v1::Intake) -> Json {
+    let unmatched = intake.unmatched.iter();
+    json!({
+        "connected": intake.connected,
+        "subscriptions": intake.subscriptions,
+        "sampled_out": intake.sampled_out,
+        "last_error": intake.last_error,
+        "kind": intake.kind,
+        "requests": intake.requests,
+        "denied": intake.denied,
+        "looped": intake.looped,
+        "matched": intake.matched,
+        "waiting_mirror": intake.waiting_mirror,
+        "waiting_tap": intake.waiting_tap,
+        "unmatched": unmatched
+            .map(|half| json!({"side": half.side, "reason": half.reason, "count": half.count}))
+            .collect::<Json>(),
+        "executed": intake.executed,
+        "repeated": intake.repeated,
+    })
+}
+
 fn conservation(counts: &v1::Conservation) -> Json {
     json!({
         "offered": counts.offered,
@@ -239,6 +256,12 @@ mod tests {
             }),
             noise: Some(v1::NoiseFloor { rate: Some(0.999), ..v1::NoiseFloor::default() }),
             slices: vec![v1::Slice { name: "age<30".into(), ..v1::Slice::default() }],
+            intake: Some(v1::Intake {
+                kind: "mirror".into(),
+                requests: 4001,
+                unmatched: vec![v1::Unmatched { side: "mirror".into(), reason: "ttl".into(), count: 1 }],
+                ..v1::Intake::default()
+            }),
             ..v1::Report::default()
         }
     }
@@ -257,6 +280,8 @@ mod tests {
         assert_eq!(json["pairs_needed"], Json::Null);
         assert_eq!(json["slices"][0]["name"], "age<30");
         assert_eq!(json["latency"]["quantiles"][0], json!({"level": 0.5, "ratio": 1.1, "lower": 1.05, "upper": 1.2}));
+        assert_eq!((&json["intake"]["kind"], &json["intake"]["requests"]), (&json!("mirror"), &json!(4001)));
+        assert_eq!(json["intake"]["unmatched"], json!([{"side": "mirror", "reason": "ttl", "count": 1}]));
         assert_eq!((&json["noise"]["rate"], &json["statuses"]), (&json!(0.999), &Json::Null));
     }
 

@@ -1,5 +1,7 @@
 //! The sidecar as the target of a mesh's mirror.
 
+use std::sync::Arc;
+
 use prost::Message;
 use support::{
     Primary, Rehearsal, SOON, adult,
@@ -10,6 +12,7 @@ use support::{
     tensors::RAW,
     within,
 };
+use tokio::task::JoinSet;
 use understudy::v1::{Intake, Report, Verdict};
 
 use super::{agreement, columns, v2};
@@ -76,6 +79,40 @@ async fn a_bad_candidate_is_rejected_through_a_mirror() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_without_an_id_find_their_answers() {
     rehearse("adult-candidate", "adult_candidate", 200, None).await;
+}
+
+/// nginx needs a connection for each copy that is under way, and all of them come from its address.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mesh_may_open_many_connections_from_one_address() {
+    let primary = Primary::start().await;
+    let rehearsal = mirrored(&primary, "adult-candidate").await;
+    let users = primary.connect().await;
+    let mut copies = Vec::new();
+    for row in 0..100 {
+        copies.push(Connection::open(rehearsal.grpc()).await);
+        let call = Call::new(PREDICT, &adult::test_set().predict(row..row + 1)).header("x-shadow-id", &row.to_string());
+        assert_eq!(users.call(&call).await.status, Some(0));
+        assert_eq!(within(SOON, copies[row].call(&call)).await.status, Some(0), "connection {row}");
+    }
+    assert_eq!(agreement(&rehearsal.settled(100).await).0, 100);
+}
+
+/// More at once than a worker gets through in the time after which a server refuses: nobody waits for the answer to a copy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_of_copies_is_taken_to_the_last() {
+    let primary = Primary::start().await;
+    let rehearsal = mirrored(&primary, "adult-candidate").await;
+    // Sixteen kilobytes that become fifteen megabytes.
+    let large = Call::bytes(PREDICT, frame(1, &gzip(&vec![0; 15 << 20]))).header("grpc-encoding", "gzip");
+    let calls = [Arc::new(large), Arc::new(Call::new(PREDICT, &adult::test_set().predict(0..1)))];
+    let connection = Arc::new(Connection::open(rehearsal.grpc()).await);
+    let mut copies = JoinSet::new();
+    for n in 0..100 {
+        let (connection, call) = (connection.clone(), calls[usize::from(n >= 60)].clone());
+        copies.spawn(async move { connection.call(&call).await.status });
+    }
+    assert_eq!(copies.join_all().await, [Some(0); 100]);
+    rehearsal.report_when(|report| intake(report).requests == 100).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,0 +1,123 @@
+"""Proxies that mirror: nginx and Envoy between the clients and the primary, with the sidecar as the mirror's target.
+
+Each starts one on a free port of 127.0.0.1 and gives its address.
+"""
+
+import json
+from contextlib import contextmanager
+
+from processes import free_port, listening, running
+
+# Where the types of Envoy's configuration are.
+EXTENSIONS = "type.googleapis.com/envoy.extensions"
+# An id on both legs is all that the sidecar needs. nginx reads the body, then begins the mirror as a subrequest; that
+# has the variables of the request, so $request_id is the same. grpc_pass takes no URI: the subrequest's own is sent,
+# which is the name of the location, unless it is rewritten; or else the sidecar is told by x-original-uri.
+#
+# Until the copy is answered, nginx counts the user's stream as open, though the user has the answer; beyond
+# http2_max_concurrent_streams (128) it refuses the next ones on that connection. So it has to be more than the requests
+# that come within grpc_read_timeout (60 s), and that short: else a sidecar that hangs stops the users.
+NGINX = """\
+daemon off;
+master_process off;
+pid nginx.pid;
+error_log stderr warn;
+worker_rlimit_nofile 4096;
+events {{ worker_connections 4096; }}
+http {{
+  access_log off;
+  client_body_temp_path body;
+  proxy_temp_path proxy;
+  fastcgi_temp_path fastcgi;
+  uwsgi_temp_path uwsgi;
+  scgi_temp_path scgi;
+  upstream primary {{ server {primary}; keepalive 16; }}
+  upstream sidecar {{ server {sidecar}; keepalive 16; }}
+  server {{
+    listen 127.0.0.1:{port};
+    http2 on;
+    http2_max_concurrent_streams 1024;
+    location / {{
+      mirror /mirror;
+      grpc_set_header x-request-id $request_id;
+      grpc_pass grpc://primary;
+    }}
+    location = /mirror {{
+      internal;
+      grpc_set_header x-request-id $request_id;
+      {path}
+      grpc_connect_timeout {timeout}s;
+      grpc_read_timeout {timeout}s;
+      grpc_pass grpc://sidecar;
+    }}
+  }}
+}}
+"""
+NGINX_PATHS = {"rewritten": "rewrite ^ $request_uri break;", "told": "grpc_set_header x-original-uri $request_uri;"}
+
+
+@contextmanager
+def nginx(binary, place, primary, sidecar, path, timeout):
+    """nginx's mirror module; `path` is how the sidecar learns which method was called: `rewritten` or `told`.
+
+    `timeout` is how many seconds the sidecar has to answer a copy.
+    """
+    port = free_port()
+    config = NGINX.format(primary=primary, sidecar=sidecar, port=port, path=NGINX_PATHS[path], timeout=timeout)
+    (place / "nginx.conf").write_text(config, encoding="utf-8")
+    command = [binary, "-p", place, "-c", place / "nginx.conf", "-e", "stderr"]
+    with running("nginx", command, place, listening(port)):
+        yield f"127.0.0.1:{port}"
+
+
+def cluster(name, address):
+    """A server that speaks HTTP/2 in plain text."""
+    host, port = address.rsplit(":", 1)
+    socket = {"socket_address": {"address": host, "port_value": int(port)}}
+    options = "upstreams.http.v3.HttpProtocolOptions"
+    http2 = {"explicit_http_config": {"http2_protocol_options": {}}}
+    return {
+        "name": name,
+        "connect_timeout": "5s",
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": socket}}]}],
+        },
+        "typed_extension_protocol_options": {
+            f"envoy.extensions.{options}": {"@type": f"{EXTENSIONS}.{options}", **http2}
+        },
+    }
+
+
+@contextmanager
+def envoy(binary, place, primary, sidecar, *, suffix, shadow_id):
+    """Envoy's RequestMirrorPolicy, as Istio configures it.
+
+    `suffix` is whether the copies' authority ends in -shadow; with `shadow_id` both legs carry the stream's id as
+    x-shadow-id, else the x-request-id that Envoy makes is all there is.
+    """
+    port = free_port()
+    mirror = {"cluster": "sidecar", "disable_shadow_host_suffix_append": not suffix}
+    route = {"match": {"prefix": "/"}, "route": {"cluster": "primary", "request_mirror_policies": [mirror]}}
+    if shadow_id:
+        route["request_headers_to_add"] = [{"header": {"key": "x-shadow-id", "value": "%STREAM_ID%"}}]
+    router = f"{EXTENSIONS}.filters.http.router.v3.Router"
+    manager = {
+        "@type": f"{EXTENSIONS}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "ingress",
+        "codec_type": "AUTO",
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
+        "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": router}}],
+    }
+    filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
+    listener = {
+        "name": "clients",
+        "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
+        "filter_chains": [{"filters": filters}],
+    }
+    clusters = [cluster("primary", primary), cluster("sidecar", sidecar)]
+    config = {"static_resources": {"listeners": [listener], "clusters": clusters}}
+    (place / "envoy.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
+    command = [binary, "-c", place / "envoy.json", "--disable-hot-restart", "--concurrency", "1", "-l", "warning"]
+    with running("envoy", command, place, listening(port)):
+        yield f"127.0.0.1:{port}"
