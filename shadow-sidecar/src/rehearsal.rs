@@ -110,6 +110,9 @@ impl std::fmt::Debug for Rehearsal {
 /// Between two attempts to learn who a candidate's server is.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Exchanges that a worker takes from the queue at once, for a candidate in this process.
+const AT_ONCE: usize = 16;
+
 /// Sizes and times of a rehearsal.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
@@ -431,16 +434,23 @@ impl Rehearsal {
     /// Takes exchanges from the queue and compares them, one at a time, for ever. Several run side by side.
     pub async fn work(self: Arc<Self>) {
         let mut buffers = Buffers::default();
+        // Waking another worker takes longer than what a candidate in this process does with an exchange. One that is
+        // waited for gets what it can be asked at once: one by each worker.
+        let most = if matches!(self.candidate, Candidate::Package(_)) { AT_ONCE } else { 1 };
+        let mut jobs = Vec::with_capacity(most);
         loop {
-            let job = self.jobs.lock().await.recv().await;
             // The sender is ours, so the queue never ends.
-            let Some(Job { offered, epoch, ticket, bytes }) = job else { return };
-            let guard = Unfinished { epoch: &epoch, ticket: Some(ticket) };
-            let compared = AssertUnwindSafe(self.compare(&offered, guard, &mut buffers)).catch_unwind().await;
-            self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            if compared.is_err() {
-                // The hook has logged what and where; the ticket was handed back on the way.
-                buffers = Buffers::default();
+            if self.jobs.lock().await.recv_many(&mut jobs, most).await == 0 {
+                return;
+            }
+            for Job { offered, epoch, ticket, bytes } in jobs.drain(..) {
+                let guard = Unfinished { epoch: &epoch, ticket: Some(ticket) };
+                let compared = AssertUnwindSafe(self.compare(&offered, guard, &mut buffers)).catch_unwind().await;
+                self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+                if compared.is_err() {
+                    // The hook has logged what and where; the ticket was handed back on the way.
+                    buffers = Buffers::default();
+                }
             }
         }
     }

@@ -7,16 +7,14 @@ use std::{
 
 use support::{
     grpc::PREDICT,
+    machine,
+    promises::Report,
     target::Target,
     wire::{CONTINUATION, DATA, END_STREAM, Frame, GOAWAY, PING, PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE, Wire},
 };
 use tokio::time::timeout;
 
-use crate::{
-    machine,
-    report::Report,
-    victim::{Baseline, Victim},
-};
+use crate::victim::{Baseline, Victim};
 
 /// How a flood ended.
 #[derive(Debug)]

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use support::{
     adult::test_set,
     grpc::{Call, MODEL_INFER, PREDICT},
+    machine,
     primary::endpoint,
+    promises::Report,
     scrape,
     target::{How, Target},
     wire::{GOAWAY, Wire},
@@ -16,8 +18,6 @@ use tokio::{
 };
 use tonic::Code;
 use understudy::v1::prediction_service_client::PredictionServiceClient;
-
-use crate::{machine, report::Report};
 
 /// Clients that ask until `end`, and once more when they are told that the server is unavailable; answered, failed.
 async fn retrying(target: &Target, clients: usize, end: Instant) -> (u64, Vec<String>) {

@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 use support::{
     adult::test_set,
     grpc::{Call, Connection, MODEL_INFER, PREDICT, frame},
+    machine,
+    open_loop::quantile,
+    promises::Report,
     scrape::Scrape,
     target::{How, Target},
     wire::{DATA, Frame, SETTINGS, Wire},
@@ -14,7 +17,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{machine, report::Report, stall::open_from, table};
+use crate::{stall::open_from, table};
 
 /// P24.
 pub(crate) async fn settings(report: &mut Report, target: &Target) {
@@ -69,7 +72,7 @@ pub(crate) async fn deadlines(report: &mut Report, how: &How, flags: &[&str], ca
             late.push(due.elapsed());
             if late.len() == 150 {
                 late.sort_unstable();
-                return crate::victim::quantile(&late, 0.99);
+                return quantile(&late, 0.99);
             }
         }
     });
@@ -92,7 +95,7 @@ pub(crate) async fn deadlines(report: &mut Report, how: &How, flags: &[&str], ca
     }
     let mut late: Vec<Duration> = waiting.join_all().await.into_iter().flatten().collect();
     late.sort_unstable();
-    let (worst, p99) = (late.last().copied().unwrap_or_default(), crate::victim::quantile(&late, 0.99));
+    let (worst, p99) = (late.last().copied().unwrap_or_default(), quantile(&late, 0.99));
     let floor = floor.await.unwrap_or_default();
     let text = format!("{} of {calls}; p99 {p99:.1?}, worst {worst:.1?} late; a sleep here {floor:.1?}", late.len());
     let kept = late.len() == calls as usize && p99 <= Duration::from_millis(10).max(2 * floor);

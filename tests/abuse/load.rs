@@ -9,6 +9,9 @@ use std::{
 use support::{
     adult::test_set,
     grpc::{Call, Connection, PREDICT},
+    machine,
+    open_loop::quantile,
+    promises::Report,
     scrape,
     target::{How, Target},
 };
@@ -17,7 +20,7 @@ use tokio::{
     time::{sleep, sleep_until, timeout},
 };
 
-use crate::{machine, report::Report, stall, victim::quantile};
+use crate::stall;
 
 /// Rows of a request.
 const ROWS: usize = 100;

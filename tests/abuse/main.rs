@@ -7,20 +7,16 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
-use support::target::How;
+use support::{machine, promises::Report, target::How};
 
 mod flood;
 mod life;
 mod limits;
 mod load;
-mod machine;
 mod privacy;
-mod report;
 mod stall;
 mod table;
 mod victim;
-
-use report::Report;
 
 /// Attacks a server of its own.
 #[derive(Parser)]

@@ -4,13 +4,13 @@ use support::{
     adult::test_set,
     case::leaks,
     grpc::{Call, MODEL_INFER, PREDICT},
+    machine,
+    promises::Report,
     scrape::{self, Scrape},
     target::How,
     tensors::RAW,
 };
 use understudy::v1::{PredictRequest, Value, value::Kind};
-
-use crate::{machine, report::Report};
 
 const CANARY: &str = "ZZPII-5f0c7e1a";
 

@@ -9,6 +9,8 @@ use std::{
 use support::{
     adult::test_set,
     grpc::{Call, PREDICT, frame},
+    machine,
+    promises::Report,
     target::{How, Target},
     wire::{ACK, DATA, END_STREAM, Frame, PING, SETTINGS, WINDOW_UPDATE, Wire},
 };
@@ -19,11 +21,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{
-    machine,
-    report::Report,
-    victim::{Baseline, Victim},
-};
+use crate::victim::{Baseline, Victim};
 
 /// Connects from the `n`th loopback address.
 pub(crate) async fn connect_from(address: SocketAddr, n: u32) -> io::Result<TcpStream> {

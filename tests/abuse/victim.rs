@@ -3,92 +3,35 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
-    thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    thread,
+    time::Duration,
 };
 
 use support::{
     adult::test_set,
-    grpc::{Call, Connection, PREDICT},
+    grpc::{Call, PREDICT},
+    open_loop::{OpenLoop, Schedule, Seen},
 };
 
 /// Calls a second.
 const RATE: u32 = 500;
 
-/// A thread with one connection.
+/// A running neighbour with one connection.
 #[derive(Debug)]
-pub(crate) struct Victim {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<Seen>,
-}
-
-/// What it saw.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Seen {
-    pub(crate) calls: usize,
-    pub(crate) errors: Vec<String>,
-    /// From when a call should have started, sorted.
-    latencies: Vec<Duration>,
-}
-
-impl Seen {
-    pub(crate) fn p99(&self) -> Duration {
-        quantile(&self.latencies, 0.99)
-    }
-}
-
-/// Of what is sorted; zero of nothing.
-pub(crate) fn quantile(sorted: &[Duration], q: f64) -> Duration {
-    let at = ((sorted.len() as f64 * q) as usize).min(sorted.len().saturating_sub(1));
-    sorted.get(at).copied().unwrap_or_default()
-}
+pub(crate) struct Victim(OpenLoop);
 
 impl Victim {
     pub(crate) fn start(address: SocketAddr) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let told = stop.clone();
-        let thread = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-            runtime.block_on(ask(address, &told))
-        });
-        Self { stop, thread }
+        let calls = Arc::new([Call::new(PREDICT, &test_set().predict(0..1))]);
+        Self(OpenLoop::start(address, calls, &Schedule { rate: RATE, connections: 1, warm_up: Duration::ZERO }))
     }
 
     pub(crate) fn stop(self) -> Seen {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().expect("the victim's thread")
+        self.0.stop()
     }
-}
-
-async fn ask(address: SocketAddr, stop: &AtomicBool) -> Seen {
-    let connection = Arc::new(Connection::open(address).await);
-    let call = Arc::new(Call::new(PREDICT, &test_set().predict(0..1)));
-    let seen = Arc::new(Mutex::new(Seen::default()));
-    let mut calls = tokio::task::JoinSet::new();
-    let mut next = Instant::now();
-    while !stop.load(Ordering::Relaxed) {
-        next += Duration::from_secs(1) / RATE;
-        tokio::time::sleep_until(next.into()).await;
-        let (connection, call, seen) = (connection.clone(), call.clone(), seen.clone());
-        calls.spawn(async move {
-            let reply = tokio::time::timeout(Duration::from_secs(20), connection.call(&call)).await;
-            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.calls += 1;
-            match reply {
-                Ok(reply) if reply.status == Some(0) => seen.latencies.push(next.elapsed()),
-                Ok(reply) => seen.errors.push(format!("HTTP {}, {:?}, {}", reply.http, reply.status, reply.message)),
-                Err(_) => seen.errors.push("no answer within 20 s".into()),
-            }
-        });
-        while calls.try_join_next().is_some() {}
-    }
-    drop(calls.join_all().await);
-    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    seen.latencies.sort_unstable();
-    seen
 }
 
 /// What a neighbour's p99 is without an attack, and how much of an attack's effect on it is this machine's.
@@ -134,8 +77,8 @@ impl Baseline {
 
     /// Whether the neighbour was left alone, and what to print.
     pub(crate) fn judge(self, seen: &Seen) -> (bool, String) {
-        let text = format!("victim {} calls, {} errors, p99 {:.1?}", seen.calls, seen.errors.len(), seen.p99());
+        let text = format!("victim {} calls, {} errors, p99 {:.1?}", seen.calls, seen.failed, seen.p99());
         let first = seen.errors.first().map(|error| format!(" ({error})")).unwrap_or_default();
-        (seen.errors.is_empty() && seen.p99() <= self.allowed(), text + &first)
+        (seen.failed == 0 && seen.p99() <= self.allowed(), text + &first)
     }
 }

@@ -1,5 +1,7 @@
 //! The server's copy: complete, exact, bounded, and without any effect on what a client sees.
 
+use std::time::Instant;
+
 use prost::Message as _;
 use support::{
     Primary, SOON, adult, examples,
@@ -54,6 +56,29 @@ async fn the_description_is_the_package() {
     assert_eq!(again, description);
     let (_, other) = subscribe(&Primary::start().await, SubscribeRequest::default()).await;
     assert_ne!(other.server_instance_id, description.server_instance_id);
+}
+
+/// A message costs many times what a copy does: at a rate of thousands they must share it.
+#[tokio::test]
+async fn exchanges_that_follow_each_other_share_a_message() {
+    let primary = Primary::start().await;
+    let (mut stream, _) = subscribe(&primary, SubscribeRequest::default()).await;
+    let begun = Instant::now();
+    let connection = primary.connect().await;
+    for row in 0..300 {
+        assert_eq!(
+            connection.call(&Call::new(PREDICT, &adult::test_set().predict(row..row + 1))).await.status,
+            Some(0)
+        );
+    }
+    let (mut exchanges, mut messages) = (0, 0);
+    while exchanges < 300 {
+        let message = within(SOON, stream.message()).await.unwrap().expect("the tap goes on");
+        exchanges += message.exchanges.len();
+        messages += u128::from(!message.exchanges.is_empty());
+    }
+    let most = begun.elapsed().as_millis() / 2 + 1;
+    assert!(messages <= most, "{messages} messages, at most {most} in steps of 2 ms");
 }
 
 /// Calls of both kinds, good and refused, and what a subscriber must be told about each.

@@ -2,7 +2,7 @@
 //! do not, and the examples of the repository as the data.
 //!
 //! * [`primary`] — a server
-//! * [`rehearsal`] — a sidecar; [`collector`] — where it sends its figures; [`stub`] — a candidate that misbehaves
+//! * [`rehearsal`] — a sidecar; [`sidecar`] — one as a process; [`collector`] — where it sends its figures; [`stub`] — a candidate that misbehaves
 //! * [`load`] — clients; [`mesh`] — a route that mirrors; [`origin`] — a server that says what no gRPC library would
 //! * [`adult`] — rows and LightGBM's own answers, from `examples/adult`; [`tensors`] sends and reads them as tensors
 //! * [`process`] — one of the binaries; [`target`] — a server by its flags, here or as a process
@@ -10,6 +10,8 @@
 //! * [`authority`] — certificates; [`issuer`] — tokens
 //! * [`package`] — a copy of a model package, to be broken or changed
 //! * [`grpc`] — any headers and any bytes as a gRPC call; [`wire`] — any HTTP/2 frame
+//! * [`open_loop`] — a client with a schedule; [`machine`] — what the kernel says about a process
+//! * [`promises`] — the table of what was asked and what was seen
 //! * [`scrape`] — `/metrics` and whatever else the admin port says; [`sink`] — where CloudEvents go
 
 #![allow(clippy::missing_panics_doc, reason = "the harness panics where a test would")]
@@ -28,13 +30,17 @@ pub mod collector;
 pub mod grpc;
 pub mod issuer;
 pub mod load;
+pub mod machine;
 pub mod mesh;
+pub mod open_loop;
 pub mod origin;
 pub mod package;
 pub mod primary;
 pub mod process;
+pub mod promises;
 pub mod rehearsal;
 pub mod scrape;
+pub mod sidecar;
 pub mod sink;
 pub mod strict;
 pub mod stub;

@@ -40,10 +40,21 @@ pub struct Sample {
 
 impl Scrape {
     /// Asks `address`.
+    ///
+    /// # Panics
+    /// As [`Self::try_of`] fails.
     pub async fn of(address: SocketAddr) -> Self {
-        let (code, text) = get(address, "/metrics").await.expect("the admin port answers");
-        assert_eq!(code, 200, "{text}");
-        Self(text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(sample).collect())
+        Self::try_of(address).await.expect("the admin port answers")
+    }
+
+    /// The same, where nobody may answer.
+    ///
+    /// # Errors
+    /// Nobody listens, or what comes are no metrics.
+    pub async fn try_of(address: SocketAddr) -> anyhow::Result<Self> {
+        let (code, text) = get(address, "/metrics").await?;
+        anyhow::ensure!(code == 200, "{code} {text}");
+        Ok(Self(text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).map(sample).collect()))
     }
 
     /// Every series.

@@ -1,7 +1,7 @@
 //! A server started by its flags: in this process for the tests, as a process of its own for the attacks.
 
 use std::{
-    fs,
+    fs, io,
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -100,10 +100,7 @@ impl How {
                 if !checked.status.success() {
                     return Err(first_line(&String::from_utf8_lossy(&checked.stderr)));
                 }
-                let script = wrapper.path().join("server");
-                let text = format!("#!/bin/sh\n{setup}\nexec {} \"$@\"\n", binary.display());
-                fs::write(&script, text).map_err(|error| error.to_string())?;
-                fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).map_err(|error| error.to_string())?;
+                let script = after(setup, binary, wrapper.path()).map_err(|error| error.to_string())?;
                 let started = tokio::task::spawn_blocking(move || {
                     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
                     let process = Process::start(&script.to_string_lossy(), &flags, &[]);
@@ -111,13 +108,29 @@ impl How {
                     (process, grpc)
                 });
                 let (process, grpc) = started.await.map_err(|_| "the server does not start".to_owned())?;
-                let ports = fs::read(process.directory().join("ports.json")).map_err(|error| error.to_string())?;
-                let ports: serde_json::Value = serde_json::from_slice(&ports).map_err(|error| error.to_string())?;
-                let admin = ports["admin"].as_str().and_then(|text| text.parse().ok()).ok_or("no admin address")?;
+                let admin = admin(&process).ok_or("no admin address")?;
                 Ok(Target { grpc, admin, held: Held::Process(process), _wrapper: wrapper })
             }
         }
     }
+}
+
+/// Where a process that is ready serves metrics and health.
+pub fn admin(process: &Process) -> Option<SocketAddr> {
+    let ports: serde_json::Value =
+        serde_json::from_slice(&fs::read(process.directory().join("ports.json")).ok()?).ok()?;
+    ports["admin"].as_str()?.parse().ok()
+}
+
+/// A program in `directory` that runs `setup`, a command of a shell, and then is `binary`.
+///
+/// # Errors
+/// It can't be written.
+pub fn after(setup: &str, binary: &Path, directory: &Path) -> io::Result<PathBuf> {
+    let script = directory.join("program");
+    fs::write(&script, format!("#!/bin/sh\n{setup}\nexec {} \"$@\"\n", binary.display()))?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o700))?;
+    Ok(script)
 }
 
 fn first_line(text: &str) -> String {

@@ -15,6 +15,9 @@ use crate::predict::Predictor;
 
 /// Exchanges in one message: whatever is queued, up to this.
 const MAX_BATCH: usize = 256;
+/// Between two messages, unless there is a whole batch: the first exchange after a pause goes at once, and those that follow share
+/// the cost of a message, which is many times that of a copy.
+const PACE: Duration = Duration::from_millis(2);
 /// Counts that have changed are told at least so often, exchanges or not.
 const COUNTS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -52,12 +55,16 @@ impl TapService for Service {
             let mut message = TapMessage { description: Some(description), ..TapMessage::default() };
             let mut told = subscription.counts();
             let mut ticks = tokio::time::interval(COUNTS_INTERVAL);
+            let mut full = false;
             loop {
                 // Waits for a slow subscriber; meanwhile its queue fills and what comes then is dropped.
                 if send.send(Ok(message)).await.is_err() {
                     break;
                 }
                 message = TapMessage::default();
+                if !full {
+                    tokio::time::sleep(PACE).await;
+                }
                 loop {
                     tokio::select! {
                         more = subscription.next(&mut message.exchanges, MAX_BATCH) => if !more { return },
@@ -81,6 +88,7 @@ impl TapService for Service {
                 if send.is_closed() {
                     break;
                 }
+                full = message.exchanges.len() == MAX_BATCH;
             }
             tracing::info!(subscriber, counts = ?subscription.counts(), "tap unsubscribed");
         });

@@ -27,8 +27,11 @@ use crate::{
     rehearsal::{Epoch, Primary},
 };
 
-/// Bytes of an answer.
+/// Bytes of an answer, whatever it is to.
 const MAX_ANSWER: usize = 64 << 20;
+/// Bytes of an answer to no rows, and of an answer for each row: a candidate that sends as much as it may to every call
+/// that it may have at the same time must not take the sidecar's memory.
+const ANSWER: (usize, usize) = (256 << 10, 64 << 10);
 
 /// The server.
 #[derive(Debug)]
@@ -122,6 +125,8 @@ impl Server {
     }
 
     pub(super) async fn answer(&self, request: &Request, epoch: &Epoch, out: &mut Answer) -> Result<(), Status> {
+        let (least, for_row) = ANSWER;
+        let limit = for_row.saturating_mul(request.rows() as usize).saturating_add(least).min(MAX_ANSWER);
         let mut request = match request {
             Request::Tensors(request) => request.clone(),
             Request::Rows(request) => to_tensors(request, &*self.schema_of(epoch)?),
@@ -134,7 +139,8 @@ impl Server {
         request.set_timeout(self.timeout);
         // So that whoever sees it there neither bills nor mirrors it again.
         request.metadata_mut().insert(MARKER, MetadataValue::from_static("1"));
-        let response = self.client.clone().model_infer(request).await?.into_inner();
+        let mut client = self.client.clone().max_decoding_message_size(limit);
+        let response = client.model_infer(request).await?.into_inner();
         let expected = &epoch.candidate.1;
         if !response.model_version.is_empty() && !expected.is_empty() && response.model_version != *expected {
             // Kept for the next epoch; counts of two versions never pool.

@@ -131,11 +131,17 @@ async fn a_candidate_that_hangs_is_given_up_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_candidate_that_fails_or_lies_is_counted_as_that() {
     type Answer = fn() -> Result<ModelInferResponse, Status>;
-    let cases: [(&str, Answer, &str, &str); 6] = [
+    let cases: [(&str, Answer, &str, &str); 7] = [
         ("refuses", || Err(Status::invalid_argument("no")), "failed", "INVALID_ARGUMENT"),
         ("is not allowed to", || Err(Status::permission_denied("no")), "failed", "PERMISSION_DENIED"),
         ("is busy", || Err(Status::resource_exhausted("no")), "failed", "RESOURCE_EXHAUSTED"),
         ("breaks", || Err(Status::internal("panicked")), "failed", "INTERNAL"),
+        (
+            "says more than there is to say about three rows",
+            || Ok(ModelInferResponse { id: "x".repeat(1 << 20), ..ModelInferResponse::default() }),
+            "failed",
+            "OUT_OF_RANGE",
+        ),
         ("says nothing", || Ok(ModelInferResponse::default()), "dropped", "incomparable"),
         (
             "is of another version",

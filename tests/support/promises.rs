@@ -1,8 +1,10 @@
 //! Promise by promise: the figure asked for and the figure seen.
 
+#![allow(clippy::print_stdout, reason = "that is what it is for")]
+
 /// What is said about a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+enum Verdict {
     Kept,
     Missed,
     /// Not here, or not by this server.
@@ -11,14 +13,15 @@ pub(crate) enum Verdict {
 
 /// The lines so far.
 #[derive(Debug, Default)]
-pub(crate) struct Report {
+pub struct Report {
     missed: Vec<String>,
     kept: usize,
     not_applicable: usize,
 }
 
 impl Report {
-    pub(crate) fn heading() {
+    /// The names of the columns.
+    pub fn heading() {
         println!("\n{:<4} {:<30} {:<58} {:<58} ok", "", "promise", "asked", "seen");
     }
 
@@ -40,16 +43,18 @@ impl Report {
         println!("{promise:<4} {what:<30} {asked:<58} {seen:<58} {mark}");
     }
 
-    pub(crate) fn line(&mut self, promise: &str, what: &str, asked: &str, seen: &str, kept: bool) {
+    /// What was asked, what was seen, and whether that is enough.
+    pub fn line(&mut self, promise: &str, what: &str, asked: &str, seen: &str, kept: bool) {
         self.print(promise, what, asked, seen, if kept { Verdict::Kept } else { Verdict::Missed });
     }
 
-    pub(crate) fn not_applicable(&mut self, promise: &str, what: &str, why: &str) {
+    /// Not here, or not by this program.
+    pub fn not_applicable(&mut self, promise: &str, what: &str, why: &str) {
         self.print(promise, what, "", &format!("not applicable: {why}"), Verdict::NotApplicable);
     }
 
     /// How many were missed.
-    pub(crate) fn summary(&self) -> usize {
+    pub fn summary(&self) -> usize {
         println!("\n{} kept, {} missed, {} not applicable", self.kept, self.missed.len(), self.not_applicable);
         for missed in &self.missed {
             println!("  ✗ {missed}");
