@@ -123,8 +123,9 @@ class Ours:
             yield started
 
     def server(self, models):
-        """understudy-server with a model, or a directory of them."""
-        return self.process("understudy-server", "--models", self.examples / "models" / models)
+        """understudy-server with a model, or a directory of them; it refuses nobody because this machine is busy."""
+        patience = ["--queue-wait", "30s", "--compute-wait", "30s"]
+        return self.process("understudy-server", "--models", self.examples / "models" / models, *patience)
 
     def report(self, sidecar, candidate=""):
         """What `understudy report --json` prints."""
