@@ -30,14 +30,14 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Serves `/metrics`, `/healthz` (readiness), `/livez`, `grpc.health.v1.Health` and `own`, what only this process has, on
 /// `listener`, until [`Phase::Closing`].
-/// `sample` is called before each scrape, for what is only worth looking at then.
+/// `scrape` makes the text of `/metrics`: it may look at what is only worth looking at then, and keep others from changing it.
 ///
 /// # Errors
 /// The thread or its runtime can't be started.
 pub fn start(
     listener: TcpListener,
     metrics: PrometheusHandle,
-    sample: impl Fn() + Clone + Send + Sync + 'static,
+    scrape: impl Fn(&PrometheusHandle) -> String + Clone + Send + Sync + 'static,
     health: &Registry,
     phases: &Phases,
     own: Router,
@@ -46,10 +46,7 @@ pub fn start(
     listener.set_nonblocking(true)?;
     let (ready, live, phases) = (health.clone(), health.clone(), phases.clone());
     let upkeep = metrics.clone();
-    let scrape = async move || {
-        sample();
-        metrics.render()
-    };
+    let scrape = async move || scrape(&metrics);
     let router = Router::new()
         .route("/metrics", get(scrape))
         .route("/healthz", get(async move || answer(ready.serving(""))))

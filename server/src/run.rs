@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::task::JoinHandle;
 use understudy::{
     admin,
@@ -153,8 +154,11 @@ impl Server {
         let (identity, tls) = Identity::start(&config.identity, metrics.recorder()).map_err(StartError::Identity)?;
         let front = Front::new(&predictor, gate, &metrics, &health, identity, &phases).map_err(system)?;
         let sampled = instruments.clone();
-        let sample = move || sampled.sample(&admission);
-        admin::start(admin, metrics.handle(), sample, &health, &phases, admin::Router::new()).map_err(system)?;
+        let scrape = move |metrics: &PrometheusHandle| {
+            sampled.sample(&admission);
+            metrics.render()
+        };
+        admin::start(admin, metrics.handle(), scrape, &health, &phases, admin::Router::new()).map_err(system)?;
         let setup = Setup {
             name: "worker",
             workers: config.workers,

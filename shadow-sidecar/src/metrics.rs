@@ -1,7 +1,10 @@
 //! The sidecar's instruments for Prometheus: the rehearsal's counters, published at every tick, and the process's own.
 //! The same names as over OTLP ([`crate::otlp`]), in Prometheus's spelling.
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use metrics::{
     Counter, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
@@ -52,6 +55,7 @@ const DELTA_BUCKETS: [f64; 12] = [-0.5, -0.2, -0.1, -0.05, -0.01, -0.001, 0.001,
 /// All instruments of one sidecar.
 pub struct Metrics {
     recorder: PrometheusRecorder,
+    publishing: Mutex<()>,
     /// Exports to the collector that arrived, and that did not.
     pub otlp: [Counter; 2],
     /// The file that survives a restart.
@@ -124,7 +128,7 @@ impl Metrics {
                 },
             )
         });
-        Ok(Self { recorder, otlp, state })
+        Ok(Self { recorder, publishing: Mutex::default(), otlp, state })
     }
 
     /// For comparisons with this candidate.
@@ -225,6 +229,11 @@ impl Metrics {
                 }
             }
         });
+    }
+
+    /// Held by whoever publishes several figures that belong together, and by whoever wants to see them so.
+    pub fn publishing(&self) -> MutexGuard<'_, ()> {
+        self.publishing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// For instruments that are not the sidecar's own.

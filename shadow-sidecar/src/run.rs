@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{sync::Notify, task::JoinSet};
 use understudy::{
     admin,
@@ -163,9 +164,15 @@ impl Sidecar {
         let way = take_in(&config, &reach, &gate, &rehearsals, &phases, &mut tasks).map_err(system)?;
         let front = Front::new(&rehearsals, gate, identity, way, &health, &phases).map_err(system)?;
         let sampled = instruments.clone();
-        let sample = move || sampled.sample(&admission);
+        let publisher = metrics.clone();
+        let scrape = move |handle: &PrometheusHandle| {
+            sampled.sample(&admission);
+            // Between two publications: in the middle of one there are exchanges that are nowhere.
+            let _complete = publisher.publishing();
+            handle.render()
+        };
         let page = page::routes(rehearsals.all().to_vec(), &phases);
-        admin::start(admin, metrics.handle(), sample, &health, &phases, page).map_err(system)?;
+        admin::start(admin, metrics.handle(), scrape, &health, &phases, page).map_err(system)?;
         let setup = Setup {
             name: "shadow",
             // In the path of the calls there is as much to do as there are calls.
@@ -348,14 +355,16 @@ async fn tick(rehearsals: Arc<Rehearsals>, metrics: Arc<Metrics>) {
     let mut ticks = tokio::time::interval(LOOK);
     for look in 0_u32.. {
         ticks.tick().await;
-        let publishes = look.is_multiple_of(LOOKS_A_PUBLICATION);
-        if publishes {
+        let publishing = look.is_multiple_of(LOOKS_A_PUBLICATION).then(|| metrics.publishing());
+        if publishing.is_some() {
             let state = rehearsals.intake().clone();
             metrics.took_in(&state);
         }
         for rehearsal in rehearsals.all() {
             rehearsal.look();
-            if publishes && let Some(epoch) = rehearsal.epoch() {
+            if publishing.is_some()
+                && let Some(epoch) = rehearsal.epoch()
+            {
                 let tally = epoch.tally().clone();
                 let judgement = judge(&tally, &rehearsal.gates, epoch.started.elapsed());
                 metrics.publish(&epoch, &tally, &judgement);

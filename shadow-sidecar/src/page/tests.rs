@@ -6,6 +6,7 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
 };
 
+use metrics_exporter_prometheus::PrometheusHandle;
 use understudy::{admin, health::Registry, shutdown::Shutdown, telemetry};
 
 use super::*;
@@ -61,7 +62,15 @@ fn serve(stages: Vec<Arc<Stage>>) -> (SocketAddr, Shutdown) {
     let address = listener.local_addr().unwrap();
     let (shutdown, phases) = Shutdown::new();
     let handle = telemetry::recorder(&[]).unwrap().handle();
-    admin::start(listener, handle, || {}, &Registry::new(&[], &phases), &phases, routes(stages, &phases)).unwrap();
+    admin::start(
+        listener,
+        handle,
+        PrometheusHandle::render,
+        &Registry::new(&[], &phases),
+        &phases,
+        routes(stages, &phases),
+    )
+    .unwrap();
     (address, shutdown)
 }
 
