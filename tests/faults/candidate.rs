@@ -263,7 +263,9 @@ async fn accept(listener: &TcpListener, behaviour: Behaviour, tls: Option<&Tls>,
                         // Whom nobody vouches for: the other side ends it.
                         drop(tls.bad.accept(stream).await);
                     } else {
-                        drop(tokio::io::AsyncWriteExt::write_all(&mut { stream }, b"HTTP/1.1 400 no TLS\r\n\r\n").await);
+                        drop(
+                            tokio::io::AsyncWriteExt::write_all(&mut { stream }, b"HTTP/1.1 400 no TLS\r\n\r\n").await,
+                        );
                     }
                 }
                 Some(tls) => {
@@ -278,7 +280,7 @@ async fn accept(listener: &TcpListener, behaviour: Behaviour, tls: Option<&Tls>,
 }
 
 async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, behaviour: Behaviour, shared: &Arc<Shared>) {
-    let Ok(mut connection) = h2::server::handshake::<_, Bytes>(stream).await else { return };
+    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
     let mut calls = JoinSet::new();
     let mut asked = 0;
     while let Some(Ok((request, respond))) = connection.accept().await {
@@ -309,8 +311,7 @@ async fn answer(
         bytes.extend_from_slice(&data);
     }
     if !parts.uri.path().ends_with("/ModelInfer") {
-        let metadata =
-            ModelMetadataResponse { name: "adult".into(), versions: vec!["1".into()], ..Default::default() };
+        let metadata = ModelMetadataResponse { name: "adult".into(), versions: vec!["1".into()], ..Default::default() };
         return send(&mut respond, &frame(0, &metadata.encode_to_vec()));
     }
     let number = shared.calls.fetch_add(1, Ordering::Relaxed);

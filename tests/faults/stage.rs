@@ -9,7 +9,7 @@ use std::{
 use support::{
     adult::test_set,
     examples,
-    grpc::{Call, MODEL_INFER},
+    grpc::{Call, Connection, MODEL_INFER, Reply},
     open_loop::{OpenLoop, Schedule, Seen},
     sidecar::Sidecar,
     target::{How, Target},
@@ -56,6 +56,18 @@ pub(crate) fn row(n: usize) -> Call {
     let mut request = test_set().columns(n..n + 1, RAW);
     request.id = n.to_string();
     Call::new(MODEL_INFER, &request)
+}
+
+/// The answer to `call`, and again when the server says that it is too busy, which is an answer, but not the one.
+pub(crate) async fn patiently(connection: &Connection, call: &Call) -> Reply {
+    for _ in 0..100 {
+        let reply = connection.call(call).await;
+        if !reply.metadata.contains_key("grpc-retry-pushback-ms") {
+            return reply;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    connection.call(call).await
 }
 
 /// The directory of an example's model.

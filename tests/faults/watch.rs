@@ -66,6 +66,19 @@ impl Watch {
         Self { seen, task }
     }
 
+    /// Looks at the metrics only, one time after another.
+    pub(crate) fn without_pause(admin: SocketAddr) -> Self {
+        let seen = Arc::<Mutex<Looks>>::default();
+        let noted = seen.clone();
+        let task = tokio::spawn(async move {
+            loop {
+                let found = metrics(admin).await;
+                noted.lock().unwrap_or_else(PoisonError::into_inner).note(found);
+            }
+        });
+        Self { seen, task }
+    }
+
     pub(crate) fn stop(self) -> Looks {
         self.task.abort();
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()

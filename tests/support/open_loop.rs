@@ -58,6 +58,11 @@ impl Seen {
         quantile(&self.latencies, q)
     }
 
+    /// Calls that were answered with OK, those of the warm-up included.
+    pub fn answered(&self) -> u64 {
+        self.calls - self.failed
+    }
+
     /// 99 of 100 calls took at most this.
     pub fn p99(&self) -> Duration {
         self.quantile(0.99)

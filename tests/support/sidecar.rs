@@ -138,12 +138,14 @@ impl Sidecar {
         self.report_when(crate::SOON, follows).await
     }
 
-    /// The exchanges when none is in flight any more.
+    /// The exchanges when `offered` have come and none is in flight any more.
     ///
     /// # Errors
-    /// Some are after `deadline`.
-    pub async fn settled(&self, deadline: Duration) -> anyhow::Result<Counts> {
-        let idle = |report: &Json| Counts::of(report, "exchanges").is_some_and(|counts| counts.in_flight == 0);
+    /// It is not so after `deadline`; with the last report.
+    pub async fn settled(&self, offered: u64, deadline: Duration) -> anyhow::Result<Counts> {
+        let idle = |report: &Json| {
+            Counts::of(report, "exchanges").is_some_and(|counts| counts.in_flight == 0 && counts.offered >= offered)
+        };
         let report = self.report_when(deadline, idle).await?;
         Counts::of(&report, "exchanges").context("no exchanges")
     }
