@@ -56,6 +56,8 @@ struct Arguments {
 const CONNECTIONS: usize = 8;
 /// Calls on each at the same time.
 const IN_FLIGHT: usize = 4;
+/// Requests before each turn: more than a queue holds.
+const TOUCHED: u64 = 6_000;
 /// Different rows.
 const ROWS: usize = 1_000;
 
@@ -162,17 +164,19 @@ impl Stage<'_> {
         };
         let address = self.server.grpc;
         // As long as it takes for a queue to fill, too.
-        closed_loop(address, calls, 6_000).await?;
+        closed_loop(address, calls, TOUCHED).await?;
         match (state, &sidecar) {
             (State::Stopped, Some(sidecar)) => {
                 sidecar.signal("STOP");
-                closed_loop(address, calls, 6_000).await?;
+                closed_loop(address, calls, TOUCHED).await?;
             }
             (State::Dead, Some(sidecar)) => sidecar.signal("KILL"),
-            (State::On, Some(sidecar)) => drop(sidecar.settled(support::SOON).await?),
+            (State::On, Some(sidecar)) => {
+                sidecar.settled(TOUCHED, support::SOON).await?;
+            }
             _ => {}
         }
-        let before = compared(state, sidecar.as_ref()).await?;
+        let [before, offered] = counted(state, sidecar.as_ref()).await?;
         let [server, observer] = [Some(self.server.pid()), sidecar.as_ref().map(Sidecar::pid)];
         let cpu = || [server, observer].map(|pid| pid.map_or(Duration::ZERO, machine::cpu_exact));
         let begun = cpu();
@@ -188,13 +192,13 @@ impl Stage<'_> {
         };
         let server_done = cpu()[0];
         if let (State::On, Some(sidecar)) = (state, &sidecar) {
-            sidecar.settled(support::SOON).await?;
+            sidecar.settled(offered + asked, support::SOON).await?;
         }
         let ended = cpu();
         let micros = |from: Duration, to: Duration, count: u64| {
             to.saturating_sub(from).as_secs_f64() * 1e6 / count.max(1) as f64
         };
-        let exchanges = compared(state, sidecar.as_ref()).await? - before;
+        let exchanges = counted(state, sidecar.as_ref()).await?[0] - before;
         let observer = (state == State::On).then(|| micros(begun[1], ended[1], exchanges));
         Ok(Turn { server: micros(begun[0], server_done, asked), sidecar: observer, p99 })
     }
@@ -209,13 +213,15 @@ impl Stage<'_> {
     }
 }
 
-async fn compared(state: State, sidecar: Option<&Sidecar>) -> anyhow::Result<u64> {
+/// Exchanges that were compared, and offered.
+async fn counted(state: State, sidecar: Option<&Sidecar>) -> anyhow::Result<[u64; 2]> {
     match sidecar {
         Some(sidecar) if state == State::On => {
             let report = sidecar.report().await?;
-            Ok(Counts::of(&report, "exchanges").context("no exchanges")?.compared)
+            let counts = Counts::of(&report, "exchanges").context("no exchanges")?;
+            Ok([counts.compared, counts.offered])
         }
-        _ => Ok(0),
+        _ => Ok([0; 2]),
     }
 }
 
@@ -256,7 +262,8 @@ fn print(turns: &[[Turn; STATES.len()]]) {
         let ratio = median(turns.iter().map(|turn| turn[n].server / turn[0].server).collect());
         let p99: Vec<f64> = turns.iter().filter_map(|turn| Some(turn[n].p99?.as_secs_f64() * 1e3)).collect();
         let sidecar: Vec<f64> = turns.iter().filter_map(|turn| turn[n].sidecar).collect();
-        let text = |values: Vec<f64>| if values.is_empty() { "–".to_owned() } else { format!("{:.2}", median(values)) };
+        let text =
+            |values: Vec<f64>| if values.is_empty() { "–".to_owned() } else { format!("{:.2}", median(values)) };
         println!("| {state} | {server:.2} | {ratio:.3} | {} | {} |", text(p99), text(sidecar));
     }
 }

@@ -19,7 +19,6 @@ use tokio::{
 use tonic::Code;
 use understudy::v1::prediction_service_client::PredictionServiceClient;
 
-
 /// Clients that ask until `end`, and once more when they are told that the server is unavailable; answered, failed.
 async fn retrying(target: &Target, clients: usize, end: Instant) -> (u64, Vec<String>) {
     let mut running = JoinSet::new();

@@ -12,7 +12,6 @@ use support::{
 };
 use understudy::v1::{PredictRequest, Value, value::Kind};
 
-
 const CANARY: &str = "ZZPII-5f0c7e1a";
 
 /// The canary in every place that takes a text, behind what would steer a terminal or end a line.

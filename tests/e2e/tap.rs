@@ -66,7 +66,10 @@ async fn exchanges_that_follow_each_other_share_a_message() {
     let begun = Instant::now();
     let connection = primary.connect().await;
     for row in 0..300 {
-        assert_eq!(connection.call(&Call::new(PREDICT, &adult::test_set().predict(row..row + 1))).await.status, Some(0));
+        assert_eq!(
+            connection.call(&Call::new(PREDICT, &adult::test_set().predict(row..row + 1))).await.status,
+            Some(0)
+        );
     }
     let (mut exchanges, mut messages) = (0, 0);
     while exchanges < 300 {
