@@ -5,7 +5,8 @@
 
 use std::{
     env,
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, mpsc},
+    thread,
     time::Duration,
 };
 
@@ -186,10 +187,15 @@ impl Otlp {
         gauge(m, &source, "shadow.coverage", |figures| figures.coverage);
     }
 
-    /// Sends what there is, one last time, and ends. Blocks; call it where that may be.
+    /// Sends what there is, one last time, and ends. Blocks for as long as an export may take; call it where that may be.
     pub fn shutdown(self) {
-        if let Err(error) = self.provider.shutdown_with_timeout(TIMEOUT) {
-            tracing::warn!(%error, "the last export did not arrive");
+        let (ended, end) = mpsc::channel();
+        // Whatever it is told, the SDK waits for five seconds, which is all that the process may take. Its thread ends with it.
+        thread::spawn(move || ended.send(self.provider.shutdown_with_timeout(TIMEOUT)));
+        match end.recv_timeout(TIMEOUT) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the last export did not arrive"),
+            Err(_) => tracing::warn!(timeout = ?TIMEOUT, "the last export did not arrive in time"),
         }
     }
 }
