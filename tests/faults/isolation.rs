@@ -181,8 +181,14 @@ pub(crate) async fn faulty(report: &mut Report, cast: &Cast, looks: &mut Looks) 
         judged(report, "P2", what, &windows);
         let back = goes_on.after.is_some_and(|after| after <= RESUMES);
         let text = format!("{grown}; compares after {}", seconds(goes_on.after));
-        report.line("P2", "", &format!("{GROWTH}; compares again <= 5 s"), &text, small && back);
-        told(report, "P4", "", &last, asked);
+        report.line(
+            "P2",
+            &format!("{what}: memory, and after"),
+            &format!("{GROWTH}; compares again <= 5 s"),
+            &text,
+            small && back,
+        );
+        told(report, "P4", &format!("{what}: counts"), &last, asked);
     }
     Ok(())
 }

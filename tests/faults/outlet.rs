@@ -74,10 +74,13 @@ pub(crate) async fn bounded(report: &mut Report, cast: &Cast) -> anyhow::Result<
         let sidecar = stage.sidecar(&package("adult-candidate"), &flags).await?;
         drop(stage.ask(Duration::from_secs(3)).await);
         let before = machine::rss(sidecar.pid());
-        windows.push(Kind::On, &stage.ask(time).await);
+        for _ in 0..2 {
+            windows.push(Kind::On, &stage.ask(time / 2).await);
+        }
         let grown = machine::rss(sidecar.pid()).saturating_sub(before);
         let failed = sidecar.scrape().await.sum("shadow_otlp_exports_total", &[("outcome", "failed")]);
         let (took, code) = terminated(sidecar).await?;
+        windows.push(Kind::Off, &stage.ask(time / 5).await);
         let judgement = windows.judge();
         let text = format!(
             "+{:.1} MiB, {failed} failed, ends in {took:.1?} ({code:?}); {} errors",

@@ -22,7 +22,7 @@ pub struct Report {
 impl Report {
     /// The names of the columns.
     pub fn heading() {
-        println!("\n{:<4} {:<30} {:<58} {:<58} ok", "", "promise", "asked", "seen");
+        println!("\n{:<4} {:<44} {:<58} {:<58} ok", "", "promise", "asked", "seen");
     }
 
     fn print(&mut self, promise: &str, what: &str, asked: &str, seen: &str, verdict: Verdict) {
@@ -40,7 +40,7 @@ impl Report {
                 "–"
             }
         };
-        println!("{promise:<4} {what:<30} {asked:<58} {seen:<58} {mark}");
+        println!("{promise:<4} {what:<44} {asked:<58} {seen:<58} {mark}");
     }
 
     /// What was asked, what was seen, and whether that is enough.
