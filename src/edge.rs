@@ -183,7 +183,7 @@ pub struct Setup<'a> {
 
 /// Tasks that a worker runs between two looks at its sockets: a call may take half a millisecond, and whoever is to be refused
 /// should not have to wait for sixty of them.
-const TASKS_BETWEEN_READS: u32 = 8;
+const TASKS_BETWEEN_READS: u32 = 16;
 
 /// A running listener.
 #[derive(Debug)]

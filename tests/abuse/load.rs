@@ -157,7 +157,7 @@ pub(crate) async fn overload(report: &mut Report, how: &How, flags: &[&str], tim
     for (times, length) in [(0.5, time / 2), (1.0, time / 2), (2.0, time / 2), (4.0, time)] {
         let cpu = machine::cpu(target.pid());
         let step = open_loop(&connections, &call, saturation * times, length).await;
-        let busy = machine::cpu(target.pid()).saturating_sub(cpu).as_secs_f64() / step.took.as_secs_f64();
+        let busy = machine::cpu(target.pid()).saturating_sub(cpu).as_secs_f64() / (step.took + ONSET).as_secs_f64();
         if times <= 2.0 {
             peak = peak.max(step.goodput());
         }
