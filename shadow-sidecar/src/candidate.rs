@@ -13,6 +13,7 @@ use crate::{
     rehearsal::{Epoch, Primary},
 };
 
+mod backoff;
 mod package;
 mod remote;
 

@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -19,6 +19,7 @@ use understudy::{
     v1::{PredictRequest, Row, value},
 };
 
+use super::backoff::Backoff;
 use crate::{
     answers::{self, Outputs, Reading},
     compare::{Answer, Role},
@@ -48,6 +49,7 @@ pub struct Server {
     reading: Mutex<Reading>,
     /// The primary's schema, parsed once for each that was seen last.
     schema: Mutex<Option<(bytes::Bytes, std::sync::Arc<Schema>)>>,
+    backoff: Backoff,
 }
 
 impl Server {
@@ -74,6 +76,7 @@ impl Server {
             outputs,
             reading: Mutex::default(),
             schema: Mutex::default(),
+            backoff: Backoff::default(),
         })
     }
 
@@ -125,6 +128,7 @@ impl Server {
     }
 
     pub(super) async fn answer(&self, request: &Request, epoch: &Epoch, out: &mut Answer) -> Result<(), Status> {
+        self.backoff.check(Instant::now())?;
         let (least, for_row) = ANSWER;
         let limit = for_row.saturating_mul(request.rows() as usize).saturating_add(least).min(MAX_ANSWER);
         let mut request = match request {
@@ -140,7 +144,9 @@ impl Server {
         // So that whoever sees it there neither bills nor mirrors it again.
         request.metadata_mut().insert(MARKER, MetadataValue::from_static("1"));
         let mut client = self.client.clone().max_decoding_message_size(limit);
-        let response = client.model_infer(request).await?.into_inner();
+        let answered = client.model_infer(request).await;
+        self.backoff.ended(answered.as_ref().map(drop), Instant::now());
+        let response = answered?.into_inner();
         let expected = &epoch.candidate.1;
         if !response.model_version.is_empty() && !expected.is_empty() && response.model_version != *expected {
             // Kept for the next epoch; counts of two versions never pool.

@@ -191,3 +191,46 @@ async fn what_is_secret_does_not_reach_it() {
         assert!(timeout.ends_with('u') || timeout.ends_with('m'), "its own deadline of 2 s: {timeout}");
     }
 }
+
+/// Each exchange would open one more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_hangs_up_on_every_connection_is_left_alone_for_a_while() {
+    let (primary, server) = (Primary::start().await, candidate_server("127.0.0.1:0").await);
+    let relay = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let rehearsal = beside(&primary, format!("http://{}", relay.local_addr().unwrap())).await;
+    let passing = async {
+        loop {
+            let (mut near, _) = relay.accept().await.unwrap();
+            let mut far = tokio::net::TcpStream::connect(server.grpc()).await.unwrap();
+            drop(tokio::io::copy_bidirectional(&mut near, &mut far).await);
+        }
+    };
+    tokio::select! {
+        () = passing => unreachable!("it never ends"),
+        () = async {
+            load::once(&primary, 0..100, 100).await;
+            rehearsal.settled(1).await;
+        } => {}
+    }
+    let mut connections = 0;
+    let hanging_up = async {
+        loop {
+            drop(relay.accept().await.unwrap());
+            connections += 1;
+        }
+    };
+    let exchanges = 400;
+    let counts = tokio::select! {
+        () = hanging_up => unreachable!("it never ends"),
+        report = async {
+            // One after the other: each has failed before the next one comes.
+            for row in 0..exchanges {
+                load::once(&primary, row..row + 1, 1).await;
+                rehearsal.settled(2 + row as u64).await;
+            }
+            rehearsal.settled(1 + exchanges as u64).await
+        } => report.exchanges.unwrap(),
+    };
+    assert_eq!((counts.compared, counts.failed.values().sum()), (1, exchanges as u64), "{counts:?}");
+    assert!((1..100).contains(&connections), "{connections} connections for {exchanges} exchanges");
+}

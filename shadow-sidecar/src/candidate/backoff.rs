@@ -1,0 +1,127 @@
+//! A server that can't be reached is left alone for a while. Every exchange would else open a connection: a candidate whose
+//! certificate has expired made the sidecar shake hands a thousand times a second, on the primary's own machine.
+
+use std::{
+    error::Error,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tonic::{ConnectError, Status, TimeoutExpired, transport};
+
+/// Connections may break now and then, and what was under way on them breaks with them.
+const FAILURES: u32 = 3;
+/// The first pause and the longest; each is twice the one before.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// When to try again.
+#[derive(Debug, Default)]
+pub(super) struct Backoff(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// One after the other, of the connection and not of an answer.
+    failures: u32,
+    pause: Duration,
+    until: Option<Instant>,
+}
+
+impl Backoff {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// # Errors
+    /// UNAVAILABLE: it is not time yet.
+    pub(super) fn check(&self, now: Instant) -> Result<(), Status> {
+        match self.state().until {
+            Some(until) if now < until => {
+                Err(Status::unavailable(format!("can't be reached; tried again in {:.0?}", until - now)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A call has ended.
+    pub(super) fn ended(&self, outcome: Result<(), &Status>, now: Instant) {
+        let mut state = self.state();
+        let Some(connecting) = outcome.err().and_then(broken) else {
+            if state.failures > 0 {
+                *state = State::default();
+            }
+            return;
+        };
+        state.failures = state.failures.saturating_add(1);
+        // Calls that were under way together fail together: that is one failure.
+        let pausing = state.until.is_some_and(|until| now < until);
+        if (connecting || state.failures >= FAILURES) && !pausing {
+            state.pause = (2 * state.pause).clamp(PAUSES.0, PAUSES.1);
+            state.until = Some(now + state.pause);
+        }
+    }
+}
+
+/// Whether the connection failed and not the call; and if so, whether there never was one.
+fn broken(status: &Status) -> Option<bool> {
+    let mut cause = status.source();
+    let mut broken = None;
+    while let Some(error) = cause {
+        if error.is::<ConnectError>() {
+            return Some(true);
+        }
+        // It was too late, on a connection as good as any.
+        if error.is::<TimeoutExpired>() {
+            return None;
+        }
+        if error.is::<transport::Error>() {
+            broken = Some(false);
+        }
+        cause = error.source();
+    }
+    broken
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io, sync::Arc};
+
+    use super::*;
+
+    #[test]
+    fn pauses_grow_until_it_answers() {
+        let backoff = Backoff::default();
+        let refused = Status::from_error(Box::new(ConnectError(Box::new(io::Error::other("refused")))));
+        let mut now = Instant::now();
+        for pause in [50, 100, 200, 400, 800, 1_000, 1_000] {
+            backoff.check(now).expect("time to try");
+            backoff.ended(Err(&refused), now);
+            // The others that were under way.
+            backoff.ended(Err(&refused), now);
+            let pause = Duration::from_millis(pause);
+            let early = pause.saturating_sub(Duration::from_millis(1));
+            assert_eq!(backoff.check(now + early).expect_err("too early").code(), tonic::Code::Unavailable);
+            now += pause;
+        }
+        backoff.check(now).expect("time to try");
+        // It refuses the call, so it is there.
+        backoff.ended(Err(&Status::not_found("no such model")), now);
+        backoff.check(now).expect("reached");
+        backoff.ended(Err(&refused), now);
+        backoff.check(now + PAUSES.0).expect("the first pause again");
+    }
+
+    #[test]
+    fn what_a_candidate_says_is_no_broken_connection() {
+        let backoff = Backoff::default();
+        let now = Instant::now();
+        for status in [Status::unavailable("overloaded"), Status::internal("panicked"), Status::deadline_exceeded("")] {
+            for _ in 0..10 {
+                backoff.ended(Err(&status), now);
+            }
+        }
+        backoff.check(now).expect("it answers");
+        let mut status = Status::unavailable("broken pipe");
+        status.set_source(Arc::new(io::Error::other("some cause")));
+        assert_eq!(broken(&status), None);
+    }
+}
