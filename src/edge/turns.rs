@@ -2,10 +2,10 @@
 //! everybody in such a standing queue waits for nothing; so whoever would wait for too long is refused when it comes, by the
 //! connection that has read it and before a task, a buffer or a place is spent on it.
 //!
-//! A burst is worked off, a standing queue is not: while the worker has had next to no rest for a tenth of a second, the limit
-//! is short, else it is what a burst may take. This is the rule of request queues under CoDel (Maurer, "Fail at Scale", ACM
-//! Queue 13(8), 2015; Nichols and Jacobson, ACM Queue 10(5), 2012), applied to the wait that is to be expected: the calls that
-//! wait, times what one more has cost those before it.
+//! A burst is worked off, a standing queue is not: a call may wait for as long as the worker has rested in the last tenth of a
+//! second, which is what it can catch up on, and for a short limit more. This is the rule of request queues under CoDel (Maurer,
+//! "Fail at Scale", ACM Queue 13(8), 2015; Nichols and Jacobson, ACM Queue 10(5), 2012) without its switch from one limit to the
+//! other, and applied to the wait that is to be expected: the calls that wait, times what one more has cost those before it.
 
 use std::{
     pin::Pin,
@@ -21,9 +21,6 @@ use hyper::rt::Executor;
 
 /// What a burst may take to be worked off.
 const BURST: Duration = Duration::from_millis(100);
-/// Less rest than this in as long as a burst is none: between two batches the worker only looks for the next one, and another
-/// thread may have the core just then.
-const REST: Duration = Duration::from_millis(3);
 /// Calls on whose cost the expected wait is based.
 const REMEMBERED: u64 = 16;
 
@@ -31,7 +28,7 @@ const REMEMBERED: u64 = 16;
 #[derive(Debug)]
 pub(super) struct Turns {
     began: Instant,
-    /// In a standing queue.
+    /// Of a wait without any rest.
     limit: Duration,
     waiting: AtomicUsize,
     /// Nanoseconds that each call in front has cost those behind it; an average that forgets.
@@ -42,8 +39,8 @@ pub(super) struct Turns {
     since: AtomicU64,
     /// ...what there was of it...
     rested: AtomicU64,
-    /// ...and whether there was too little in the time before.
-    standing: AtomicBool,
+    /// ...and what there was of it in the time before.
+    rested_before: AtomicU64,
     /// The call that is handed to the executor next is a refusal.
     refused: AtomicBool,
 }
@@ -58,7 +55,7 @@ impl Turns {
             parked: AtomicU64::new(0),
             since: AtomicU64::new(0),
             rested: AtomicU64::new(0),
-            standing: AtomicBool::new(false),
+            rested_before: AtomicU64::new(0),
             refused: AtomicBool::new(false),
         }
     }
@@ -71,7 +68,7 @@ impl Turns {
         let ahead = self.waiting.load(Ordering::Relaxed);
         let expected = Duration::from_nanos((ahead as u64).saturating_mul(self.each.load(Ordering::Relaxed)));
         // Nearly always: a product and a comparison.
-        if expected > self.limit.min(BURST) && expected > self.allowed(now) {
+        if expected > self.limit && expected > self.allowed(now) {
             self.refused.store(true, Ordering::Relaxed);
             return Err(expected);
         }
@@ -109,7 +106,7 @@ impl Turns {
         if now.saturating_sub(since) < BURST.as_micros() as u64 {
             return self.rested.store(rested, Ordering::Relaxed);
         }
-        self.standing.store(rested < REST.as_micros() as u64, Ordering::Relaxed);
+        self.rested_before.store(rested, Ordering::Relaxed);
         self.since.store(now, Ordering::Relaxed);
         self.rested.store(0, Ordering::Relaxed);
     }
@@ -117,9 +114,12 @@ impl Turns {
     /// What a call may wait that comes now.
     fn allowed(&self, now: Instant) -> Duration {
         let since = Duration::from_micros(self.since.load(Ordering::Relaxed));
-        let none_since = now.saturating_duration_since(self.began + since) > 2 * BURST;
-        let standing = none_since || self.standing.load(Ordering::Relaxed);
-        if standing { self.limit } else { BURST.max(self.limit) }
+        // A worker that never rests does not say so.
+        if now.saturating_duration_since(self.began + since) > 2 * BURST {
+            return self.limit;
+        }
+        let rested = self.rested.load(Ordering::Relaxed).max(self.rested_before.load(Ordering::Relaxed));
+        self.limit.saturating_add(Duration::from_micros(rested).min(BURST))
     }
 }
 
@@ -142,7 +142,7 @@ impl Turn {
         let waited = self.arrived.elapsed();
         turns.learn(self.ahead, waited);
         turns.leave();
-        if waited <= BURST.max(turns.limit) { Ok(()) } else { Err(waited) }
+        if waited <= turns.limit.saturating_add(BURST) { Ok(()) } else { Err(waited) }
     }
 }
 
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_is_worked_off_and_a_standing_queue_is_not_joined() {
+    fn as_long_as_it_has_rested_and_the_limit_may_be_waited_for() {
         let turns = Arc::new(Turns::new(5 * MILLI));
         // Nothing is known of what a call costs: all are let in.
         let (let_in, refused) = burst(&turns, turns.began, 1_000);
@@ -208,23 +208,23 @@ mod tests {
         turns.rests(0, 1_000_000);
         let rested = turns.began + Duration::from_secs(1);
         let (mut let_in, refused) = burst(&turns, rested, 150);
-        assert_eq!((let_in.len(), refused), (101, 49), "what takes more than a tenth of a second");
-        // Looking for the next batch is no rest.
+        assert_eq!((let_in.len(), refused), (106, 44), "a tenth of a second and the limit");
+        // Looking for the next batch is next to no rest: a millisecond in all.
         for look in 1..20 {
             turns.rests(1_000_000 + look * 10_000, 1_000_100 + look * 10_000);
         }
         let standing = rested + 190 * MILLI;
-        assert_eq!(turns.join(standing).expect_err("standing"), 101 * MILLI);
+        assert_eq!(turns.join(standing).expect_err("standing"), 106 * MILLI);
+        let_in.truncate(7);
+        assert_eq!(turns.join(standing).expect_err("7 ms"), 7 * MILLI);
         let_in.truncate(6);
-        assert_eq!(turns.join(standing).expect_err("6 ms"), 6 * MILLI);
-        let_in.truncate(5);
         let within = turns.join(standing).expect("within the limit");
         drop((let_in, within));
         assert_eq!(turns.waiting.load(Ordering::Relaxed), 0);
-        // A fifth of the time is one.
+        // What was rested can be caught up on.
         turns.rests(1_280_000, 1_300_000);
-        assert_eq!(burst(&turns, rested + 310 * MILLI, 50).1, 0);
-        // And none at all is not.
+        assert_eq!(burst(&turns, rested + 310 * MILLI, 50).1, 24);
+        // Without any rest there is only the limit.
         assert_eq!(burst(&turns, rested + 501 * MILLI, 50).1, 44);
     }
 
