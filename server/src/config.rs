@@ -41,8 +41,8 @@ pub struct Settings {
     /// How long an evaluation may have to wait for one; what would wait longer is refused [default: 25ms]
     #[arg(long, env = "UNDERSTUDY_COMPUTE_WAIT", value_name = "DURATION")]
     pub compute_wait: Option<String>,
-    /// How long calls may have to wait for their turn while a worker has had no rest for longer than a burst takes; who would
-    /// wait longer is refused when it comes [default: 2ms]
+    /// How long calls may have to wait for their turn, besides what their worker has rested in the last tenth of a second;
+    /// who would wait longer is refused when it comes [default: 2ms]
     #[arg(long, env = "UNDERSTUDY_QUEUE_WAIT", value_name = "DURATION")]
     pub queue_wait: Option<String>,
     /// Connections at the same time [default: 1024]

@@ -59,7 +59,7 @@ def check_origin(found, reports, _categories):
         assert resource.get("service.name") == "shadow-sidecar", f"service.name is {resource.get('service.name')!r}"
         assert resource.get("service.instance.id"), "service.instance.id is missing"
         candidate = told["shadow.candidate"], told["shadow.candidate.version"]
-        said = [reports[0]["epoch"]["candidate"][part] for part in ("name", "version")]
+        said = [reports[0]["report"]["epoch"]["candidate"][part] for part in ("name", "version")]
         assert list(candidate) == said, f"the candidate is {candidate}, the report says {said}"
         assert int(record["timeUnixNano"]) > 0, "no time"
     return f"{candidate[0]} {candidate[1]}"
