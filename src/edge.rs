@@ -100,7 +100,7 @@ impl Default for Limits {
             control_frames_burst: 3_000,
             control_frames_a_second: 1_000,
             // Lower, refusals come one by one and cost more than the calls that are answered.
-            queue_wait: Duration::from_millis(2),
+            queue_wait: Duration::from_millis(25),
             greeting: Duration::from_secs(5),
             headers: Duration::from_secs(10),
             unread: Duration::from_secs(30),

@@ -42,7 +42,7 @@ pub struct Settings {
     #[arg(long, env = "UNDERSTUDY_COMPUTE_WAIT", value_name = "DURATION")]
     pub compute_wait: Option<String>,
     /// How long calls may have to wait for their turn, besides what their worker has rested in the last tenth of a second;
-    /// who would wait longer is refused when it comes [default: 2ms]
+    /// who would wait longer is refused when it comes [default: 25ms]
     #[arg(long, env = "UNDERSTUDY_QUEUE_WAIT", value_name = "DURATION")]
     pub queue_wait: Option<String>,
     /// Connections at the same time [default: 1024]

@@ -140,7 +140,8 @@ fn probe(admin: SocketAddr, seen: &Arc<Mutex<Vec<Duration>>>) -> tokio::task::Jo
 
 /// P9 and P10.
 pub(crate) async fn overload(report: &mut Report, how: &How, flags: &[&str], time: Duration) {
-    let target = how.start(flags).await.expect("the server starts");
+    // By default a client may have so many calls at once that they wait for longer than refusals may take here.
+    let target = how.start(&[flags, &["--queue-wait", "2ms"]].concat()).await.expect("the server starts");
     let connections = connect(target.grpc).await;
     let call = Arc::new(Call::new(PREDICT, &test_set().predict(0..ROWS)));
     let _warm_up = closed_loop(&connections, &call, 4, time / 4).await;

@@ -103,6 +103,9 @@ impl Stage {
         self.collector = collector;
 
         let config = server::Settings {
+            // A machine that is busy with something else is no overload.
+            queue_wait: Some("30s".into()),
+            compute_wait: Some("30s".into()),
             models: Some(vec![examples.model("adult")]),
             grpc_listen: Some(ANY.into()),
             admin_listen: Some(ANY.into()),
