@@ -64,9 +64,9 @@ pub enum StartError {
     /// The candidate may not rehearse.
     #[error("the candidate can't rehearse: {0:#}")]
     Candidate(anyhow::Error),
-    /// Certificates, keys or clients can't be used.
+    /// Files that the configuration names can't be used: certificates, keys, clients, the directory of a recording.
     #[error("{0}")]
-    Identity(String),
+    Files(String),
     /// The system does not give what every process needs.
     #[error("the sidecar can't start: {0}")]
     System(String),
@@ -79,7 +79,7 @@ impl StartError {
         match self {
             Self::Candidate(_) => 65,
             Self::Listen { .. } => 69,
-            Self::Identity(_) => 78,
+            Self::Files(_) => 78,
             Self::System(_) => 70,
         }
     }
@@ -145,7 +145,7 @@ impl Sidecar {
         let otlp = Otlp::new(&config, &metrics).map_err(|error| system(format!("{error:#}")))?;
         let logs = Logs::new(&config, &metrics).map_err(|error| system(format!("{error:#}")))?;
         let told = logs.as_ref().map_or_else(DisagreementLogs::default, Logs::disagreements);
-        let outlets = Outlets::start(&config.outlets).map_err(|error| StartError::Identity(error.to_string()))?;
+        let outlets = Outlets::start(&config.outlets).map_err(|error| StartError::Files(error.to_string()))?;
         let rehearsals = Arc::new(open(&config, &metrics, otlp.as_ref(), &told).await?.copying(outlets));
         let state = config.state_file.as_deref().map(|path| (StateFile::new(path), metrics.clone()));
         if let Some((file, metrics)) = &state {
@@ -165,9 +165,9 @@ impl Sidecar {
         let instruments = Arc::new(Instruments::new(metrics.recorder()));
         let admission = Arc::new(Admission::new(InFlight::default(), instruments.clone()));
         let gate = Gate { messages: MESSAGES, admission: admission.clone() };
-        let (identity, tls) = Identity::start(&config.identity, metrics.recorder()).map_err(StartError::Identity)?;
+        let (identity, tls) = Identity::start(&config.identity, metrics.recorder()).map_err(StartError::Files)?;
         let mut tasks = JoinSet::new();
-        let reach = Reach::new(&config).map_err(StartError::Identity)?;
+        let reach = Reach::new(&config).map_err(StartError::Files)?;
         let way = take_in(&config, &reach, &gate, &rehearsals, &phases, &mut tasks).map_err(system)?;
         let front = Front::new(&rehearsals, gate, identity, way, &health, &phases).map_err(system)?;
         let sampled = instruments.clone();
