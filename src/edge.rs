@@ -62,7 +62,8 @@ pub struct Limits {
     pub control_frames_burst: u32,
     /// ...and in a second after that, beyond those that its requests and our answers account for.
     pub control_frames_a_second: u32,
-    /// What a call may wait for its turn while its worker has more to do than it can carry; then it is refused.
+    /// What a call may have to wait for its turn, besides what its worker has rested in the last tenth of a second; who would
+    /// wait longer is refused when it comes.
     pub queue_wait: Duration,
     /// From the acceptance of a connection to its complete greeting: TLS, preface, SETTINGS.
     pub greeting: Duration,
@@ -99,7 +100,7 @@ impl Default for Limits {
             pending_accept_resets: 20,
             control_frames_burst: 3_000,
             control_frames_a_second: 1_000,
-            // Lower, refusals come one by one and cost more than the calls that are answered.
+            // A client that makes many calls at once waits for its own; that is no overload yet.
             queue_wait: Duration::from_millis(25),
             greeting: Duration::from_secs(5),
             headers: Duration::from_secs(10),

@@ -117,12 +117,12 @@ impl<F: Front> Worker<F> {
             service_fn(move |request: http::Request<Incoming>| {
                 let (front, state, instruments) = (front.clone(), state.clone(), instruments.clone());
                 let peer = peer.clone();
-                // Here the connection has read it; what follows is the call's own task, and its turn may come late.
-                let turn = turns.join(Instant::now());
+                // Here the connection has read it; what follows is the call's own task, and its turn may come late. Probes are
+                // let in whenever they come.
+                let exempt = request.uri().path().starts_with(HEALTH);
+                let turn = (!exempt).then(|| turns.join(Instant::now()));
                 async move {
-                    if let Err(wait) = turn.and_then(Turn::take)
-                        && !request.uri().path().starts_with(HEALTH)
-                    {
+                    if let Some(Err(wait)) = turn.map(|turn| turn.and_then(Turn::take)) {
                         instruments.refused(Refusal::Queue);
                         let text = format!("calls wait for {wait:.1?} already");
                         return Ok::<_, Infallible>(failure(StatusCode::OK, &busy(&text, wait)));

@@ -76,13 +76,12 @@ impl Turns {
         Ok(Turn { turns: Some(self.clone()), arrived: now, ahead })
     }
 
-    /// A call that had `ahead` calls before it has `waited`.
+    /// A call that had `ahead` calls before it has `waited`. From one that had none, too: who is first is never refused, so one
+    /// stall can't make an estimate that keeps everybody out who would correct it.
     fn learn(&self, ahead: usize, waited: Duration) {
-        if ahead > 0 {
-            let each = self.each.load(Ordering::Relaxed);
-            let seen = waited.as_nanos() as u64 / ahead as u64;
-            self.each.store(each - each / REMEMBERED + seen / REMEMBERED, Ordering::Relaxed);
-        }
+        let each = self.each.load(Ordering::Relaxed);
+        let seen = waited.as_nanos() as u64 / ahead.max(1) as u64;
+        self.each.store(each - each / REMEMBERED + seen / REMEMBERED, Ordering::Relaxed);
     }
 
     fn leave(&self) {
@@ -179,6 +178,12 @@ mod tests {
 
     const MILLI: Duration = Duration::from_millis(1);
 
+    impl Turns {
+        fn each(&self) -> Duration {
+            Duration::from_nanos(self.each.load(Ordering::Relaxed))
+        }
+    }
+
     /// Lets calls come in at once, `count` of them, and says how many may wait.
     fn burst(turns: &Arc<Turns>, at: Instant, count: usize) -> (Vec<Turn>, usize) {
         let (mut let_in, mut refused) = (Vec::new(), 0);
@@ -202,7 +207,7 @@ mod tests {
             turns.learn(turn.ahead, turn.ahead as u32 * MILLI);
         }
         drop(let_in);
-        let each = Duration::from_nanos(turns.each.load(Ordering::Relaxed));
+        let each = turns.each();
         assert!(each > 9 * MILLI / 10 && each <= MILLI, "{each:?}");
         turns.each.store(1_000_000, Ordering::Relaxed);
         turns.rests(0, 1_000_000);
@@ -226,6 +231,22 @@ mod tests {
         assert_eq!(burst(&turns, rested + 310 * MILLI, 50).1, 24);
         // Without any rest there is only the limit.
         assert_eq!(burst(&turns, rested + 501 * MILLI, 50).1, 44);
+    }
+
+    #[test]
+    fn a_stall_is_forgotten_by_those_who_come_first() {
+        let turns = Arc::new(Turns::new(5 * MILLI));
+        // The machine stood still for ten seconds with two calls before one; there is never any rest.
+        turns.learn(2, 10_000 * MILLI);
+        let never_rested = turns.began + 10 * BURST;
+        assert!(turns.each() > 300 * MILLI);
+        // An average over 16 that forgets: after 200 nothing is left of it.
+        for _ in 0..200 {
+            let first = turns.join(never_rested).expect("nobody is before it");
+            turns.learn(first.ahead, MILLI / 2);
+        }
+        let (let_in, refused) = burst(&turns, never_rested, 8);
+        assert_eq!((let_in.len(), refused), (8, 0), "{:?} each", turns.each());
     }
 
     #[test]
