@@ -24,6 +24,7 @@ pub use listener::{Address, Listener};
 pub use pulse::Pulse;
 pub use routed::routed;
 pub use tls::{ClientAuthority, Tls, TlsFiles};
+pub use turns::Turn;
 pub use unary::{Call, Frame, Gate, MessageLimits, denied, unary};
 pub use whole::{Unread, read_body, unframe};
 
@@ -161,8 +162,18 @@ impl Peer {
 
 /// What stands behind an edge.
 pub trait Front: Clone + Send + Sync + 'static {
-    /// Answers one request. Dropped when the caller has gone.
-    fn call(&self, request: http::Request<Incoming>, peer: Peer) -> impl Future<Output = http::Response<Body>> + Send;
+    /// Answers one request. Dropped when the caller has gone. `turn` is its place among all that the worker has to do.
+    fn call(
+        &self,
+        request: http::Request<Incoming>,
+        peer: Peer,
+        turn: Turn,
+    ) -> impl Future<Output = http::Response<Body>> + Send;
+
+    /// What tells clients of one address apart, where they are known by it: asked before a call is let in, so it is not verified.
+    fn token<'a>(&self, _headers: &'a http::HeaderMap) -> Option<&'a [u8]> {
+        None
+    }
 }
 
 /// What an edge is started with.
@@ -211,7 +222,7 @@ impl Edge {
             // Bounded by the places, which what is sent holds.
             let (send, receive) = mpsc::unbounded_channel();
             senders.push(send);
-            let turns = Arc::new(turns::Turns::new(limits.queue_wait));
+            let turns = Arc::new(turns::Turns::new(limits.queue_wait, instruments.clone()));
             let work = connection::Worker {
                 limits: limits.clone(),
                 tls: tls.cloned(),
@@ -222,13 +233,15 @@ impl Edge {
             };
             let beat = pulse.beat(worker);
             let mut runtime = tokio::runtime::Builder::new_current_thread();
-            let (parking, waking) = (turns.clone(), turns);
+            let (parking, waking) = (turns.clone(), turns.clone());
             runtime.on_thread_park(move || parking.parks()).on_thread_unpark(move || waking.wakes());
             let runtime = runtime.event_interval(TASKS_BETWEEN_READS).enable_all().build()?;
             threads.push(thread::Builder::new().name(format!("{name}-{worker}")).spawn(move || {
                 runtime.block_on(async move {
                     let beating = tokio::spawn(beat);
+                    let calling = tokio::spawn(async move { turns.call().await });
                     work.run(receive).await;
+                    calling.abort();
                     beating.abort();
                 });
             })?);

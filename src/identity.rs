@@ -312,6 +312,11 @@ impl Identity {
         Err(Status::permission_denied(format!("this method takes the role '{}', which the caller lacks", role.name())))
     }
 
+    /// The token that a caller shows, unverified, where anybody is known by one.
+    pub fn token<'a>(&self, headers: &'a HeaderMap) -> Option<&'a [u8]> {
+        self.known.as_ref().and_then(|_| headers.get(AUTHORIZATION)).map(HeaderValue::as_bytes)
+    }
+
     /// Whether nobody may do what `role` may.
     pub fn is_off(&self, role: Role) -> bool {
         self.exposure(Need::Role(role)).1 == Exposure::Off

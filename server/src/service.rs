@@ -6,7 +6,7 @@ use hyper::body::Incoming;
 use tonic::service::{Routes, RoutesBuilder};
 use understudy::{
     DESCRIPTORS,
-    edge::{self, Body, Gate, Peer},
+    edge::{self, Body, Gate, Peer, Turn},
     health::Registry,
     identity::{Identity, Role},
     inference::grpc_inference_service_server::GrpcInferenceServiceServer,
@@ -79,7 +79,7 @@ impl Front {
 }
 
 impl edge::Front for Front {
-    async fn call(&self, request: http::Request<Incoming>, peer: Peer) -> http::Response<Body> {
+    async fn call(&self, request: http::Request<Incoming>, peer: Peer, turn: Turn) -> http::Response<Body> {
         let started = Instant::now();
         let Inner { predictor, gate, identity, metrics, routes } = &*self.0;
         let path = request.uri().path();
@@ -94,22 +94,26 @@ impl edge::Front for Front {
         let client = || caller.client(from);
         match path {
             MODEL_INFER => {
-                let (response, code) = edge::unary(request, gate, client, |call| predictor.infer(call)).await;
+                let (response, code) = edge::unary(request, gate, client, turn, |call| predictor.infer(call)).await;
                 metrics.method(MODEL_INFER).ended(code, started);
                 response
             }
             PREDICT => {
-                let (response, code) = edge::unary(request, gate, client, |call| predictor.predict(call)).await;
+                let (response, code) = edge::unary(request, gate, client, turn, |call| predictor.predict(call)).await;
                 metrics.method(PREDICT).ended(code, started);
                 response
             }
             _ => {
                 let method = metrics.method(path).clone();
-                edge::routed(routes.clone(), request, peer.clone(), client, gate, move |code| {
+                edge::routed(routes.clone(), request, peer.clone(), client, gate, turn, move |code| {
                     method.ended(code, started);
                 })
                 .await
             }
         }
+    }
+
+    fn token<'a>(&self, headers: &'a http::HeaderMap) -> Option<&'a [u8]> {
+        self.0.identity.token(headers)
     }
 }

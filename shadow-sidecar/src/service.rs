@@ -12,7 +12,7 @@ use tonic::{
 };
 use understudy::{
     DESCRIPTORS,
-    edge::{self, Body, Gate, MessageLimits, Peer},
+    edge::{self, Body, Gate, MessageLimits, Peer, Turn},
     health::Registry,
     identity::Identity,
     shutdown::{Phase, Phases},
@@ -182,7 +182,7 @@ impl Front {
 }
 
 impl edge::Front for Front {
-    async fn call(&self, request: http::Request<Incoming>, peer: Peer) -> http::Response<Body> {
+    async fn call(&self, request: http::Request<Incoming>, peer: Peer, turn: Turn) -> http::Response<Body> {
         let is = |services: &[&str]| services.iter().any(|service| request.uri().path().starts_with(service));
         // Whether a client may call the primary is for the primary to say: a mirror only hears copies, a proxy passes calls on.
         match &self.way {
@@ -195,6 +195,10 @@ impl edge::Front for Front {
             Err(status) => return edge::denied(&request, &status),
         };
         let client = || caller.client(&peer);
-        edge::routed(self.routes.clone(), request, peer.clone(), client, &self.gate, |_| {}).await
+        edge::routed(self.routes.clone(), request, peer.clone(), client, &self.gate, turn, |_| {}).await
+    }
+
+    fn token<'a>(&self, headers: &'a http::HeaderMap) -> Option<&'a [u8]> {
+        self.identity.token(headers)
     }
 }

@@ -23,13 +23,12 @@ use tokio::{
 use tonic::Status;
 
 use super::{
-    Body, Front, Limits, Peer, Tls,
+    Body, Client, Front, Limits, Peer, Tls,
     accept::{Accepted, Socket},
-    admission::busy,
-    instruments::{Cut, Instruments, Refusal},
+    instruments::{Cut, Instruments},
     meter::{Failing, Metered, Patience},
     routed::HEALTH,
-    turns::{CallExecutor, Turn, Turns},
+    turns::{CallExecutor, Seat, Turn, Turns, late},
     unary::failure,
 };
 use crate::shutdown::{Phase, Phases};
@@ -113,21 +112,25 @@ impl<F: Front> Worker<F> {
         let (io, state) = Metered::new(io, limits.control_frames_burst, limits.control_frames_a_second);
         let service = {
             let (front, state, instruments) = (front.clone(), state.clone(), instruments.clone());
-            let (peer, turns) = (peer.clone(), turns.clone());
+            let peer = peer.clone();
+            let client = peer.certificate().map_or_else(|| Client::from(&peer), |name| Client::Named(name.clone()));
+            let seat = Seat::new(turns, client);
             service_fn(move |request: http::Request<Incoming>| {
                 let (front, state, instruments) = (front.clone(), state.clone(), instruments.clone());
                 let peer = peer.clone();
                 // Here the connection has read it; what follows is the call's own task, and its turn may come late. Probes are
                 // let in whenever they come.
-                let exempt = request.uri().path().starts_with(HEALTH);
-                let turn = (!exempt).then(|| turns.join(Instant::now()));
+                let turn = if request.uri().path().starts_with(HEALTH) {
+                    Ok(Turn::exempt())
+                } else {
+                    seat.join(front.token(request.headers()), Instant::now())
+                };
                 async move {
-                    if let Some(Err(wait)) = turn.map(|turn| turn.and_then(Turn::take)) {
-                        instruments.refused(Refusal::Queue);
-                        let text = format!("calls wait for {wait:.1?} already");
-                        return Ok::<_, Infallible>(failure(StatusCode::OK, &busy(&text, wait)));
-                    }
-                    let answered = AssertUnwindSafe(front.call(request, peer)).catch_unwind().await;
+                    let turn = match turn {
+                        Ok(turn) => turn,
+                        Err(wait) => return Ok::<_, Infallible>(failure(StatusCode::OK, &late(wait))),
+                    };
+                    let answered = AssertUnwindSafe(front.call(request, peer, turn)).catch_unwind().await;
                     let answer = answered.unwrap_or_else(|_| panicked(&instruments));
                     Ok::<_, Infallible>(answer.map(|body| body.kept_until_sent(&state)))
                 }

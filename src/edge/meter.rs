@@ -30,6 +30,8 @@ const END_STREAM: u8 = 1;
 const FRAMES_A_REQUEST: u32 = 10;
 /// DATA of less, with more to come, is counted: each costs us a wake-up and its sender next to nothing.
 const SMALL_DATA: usize = 16;
+/// What is read of one peer until others have their turn on the worker.
+const READ_AT_ONCE: usize = 64 << 10;
 /// What we sent allows for so many bytes a frame: a reader of a long stream grants window as it reads.
 const SENT_BYTES_A_FRAME: u32 = 256;
 
@@ -138,6 +140,8 @@ impl Drop for Answering {
 #[derive(Debug)]
 pub(super) struct Metered<I> {
     io: I,
+    /// Bytes since others had their turn.
+    read: usize,
     frames: Frames,
     state: Arc<State>,
 }
@@ -146,7 +150,7 @@ impl<I> Metered<I> {
     /// `burst` control frames at once, `rate` a second after that.
     pub(super) fn new(io: I, burst: u32, rate: u32) -> (Self, Arc<State>) {
         let state = Arc::new(State::new());
-        (Self { io, frames: Frames::new(burst, rate), state: state.clone() }, state)
+        (Self { io, read: 0, frames: Frames::new(burst, rate), state: state.clone() }, state)
     }
 
     fn received(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -276,8 +280,18 @@ impl Bucket {
 
 impl<I: AsyncRead + Unpin> AsyncRead for Metered<I> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.read >= READ_AT_ONCE {
+            self.read = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let before = to.filled().len();
-        ready!(Pin::new(&mut self.io).poll_read(context, to))?;
+        let polled = Pin::new(&mut self.io).poll_read(context, to);
+        if polled.is_pending() {
+            self.read = 0;
+        }
+        ready!(polled)?;
+        self.read += to.filled().len() - before;
         Poll::Ready(self.received(&to.filled()[before..]))
     }
 }

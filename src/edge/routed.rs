@@ -10,6 +10,7 @@ use tonic::{Code, codegen::Service as _, service::Routes};
 use super::{
     Client, Peer,
     body::{Body, observed},
+    turns::Turn,
     unary::{Gate, allowed, expired, failure, frame, receive, refuse_http},
 };
 
@@ -32,6 +33,7 @@ pub async fn routed(
     peer: Peer,
     client: impl FnOnce() -> Client,
     gate: &Gate,
+    mut turn: Turn,
     ended: impl FnOnce(Code) + Send + 'static,
 ) -> Response<Body> {
     if let Some(refusal) = refuse_http(&request) {
@@ -54,15 +56,19 @@ pub async fn routed(
             gate.admission.begin(client)?
         };
         if CLIENT_STREAMING.contains(&request.uri().path()) {
+            turn.end();
             let Ok(response) = routes.call(request).await;
             return Ok(response);
         }
         let (mut parts, body) = request.into_parts();
         let message = receive(body, &parts.headers, gate.messages.request, &mut permit).await?;
         permit.take_place()?;
+        turn.begin().await?;
         // Decompressed already.
         parts.headers.remove("grpc-encoding");
         let body: Full<Bytes> = frame(&message).into();
+        // Tells, and evaluates nothing: what comes after it need not wait for it.
+        turn.end();
         let Ok(response) = routes.call(http::Request::from_parts(parts, body)).await;
         Ok(response)
     };

@@ -1,260 +1,397 @@
 //! Calls wait for their turn on a worker. Under more load than it can carry each would wait as long as all before it take, and
 //! everybody in such a standing queue waits for nothing; so whoever would wait for too long is refused when it comes, by the
-//! connection that has read it and before a task, a buffer or a place is spent on it.
+//! connection that has read its headers and before a task, a buffer or a place is spent on it.
 //!
-//! A burst is worked off, a standing queue is not: a call may wait for as long as the worker has rested in the last tenth of a
-//! second, which is what it can catch up on, and for a short limit more. This is the rule of request queues under CoDel (Maurer,
-//! "Fail at Scale", ACM Queue 13(8), 2015; Nichols and Jacobson, ACM Queue 10(5), 2012) without its switch from one limit to the
-//! other, and applied to the wait that is to be expected: the calls that wait, times what one more has cost those before it.
+//! * What waits is counted from the headers on: whose message is still to be read will be work, too. Once a worker has rested,
+//!   those that are not complete wait for their clients and not for us, and are forgotten until they are.
+//! * What is complete waits in one queue, in which clients take turns by the time that their calls have taken ([`fair`]): whoever
+//!   asks for little is next, however much another asks for.
+//! * Between two calls the sockets are looked at when [`SLICE`] has gone by: who is refused should not wait for others' work.
+//! * A burst is worked off, a standing queue is not: a call may wait for as long as the worker has rested in the last tenth of a
+//!   second, which is what it can catch up on, and for a short limit more. This is the rule of request queues under CoDel (Maurer,
+//!   "Fail at Scale", ACM Queue 13(8), 2015; Nichols and Jacobson, ACM Queue 10(5), 2012) without its switch from one limit to the
+//!   other, and applied to the wait that is to be expected.
 
 use std::{
-    pin::Pin,
+    future::poll_fn,
+    hash::{BuildHasher, Hash, RandomState},
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Waker},
+    task::Poll,
     time::{Duration, Instant},
 };
 
-use hyper::rt::Executor;
+use tokio::sync::{Notify, oneshot};
+use tonic::Status;
+
+pub(super) use executor::CallExecutor;
+
+use self::{
+    fair::{Account, Place, Queue},
+    rest::Rest,
+};
+use super::{
+    admission::busy,
+    instruments::{Instruments, Refusal},
+};
+
+mod executor;
+mod fair;
+mod rest;
 
 /// What a burst may take to be worked off.
 const BURST: Duration = Duration::from_millis(100);
+/// Work between two looks at the sockets, where calls wait.
+const SLICE: Duration = Duration::from_micros(200);
 /// Calls on whose cost the expected wait is based.
 const REMEMBERED: u64 = 16;
+/// A worker that has waited for so long has read all that there was to read.
+const RESTED: Duration = Duration::from_micros(100);
 
-/// The calls that wait for one worker. Only that worker writes to it, so nothing here is ever contended.
+/// The calls of one worker. Only its thread comes here, so that nothing is ever contended.
 #[derive(Debug)]
 pub(super) struct Turns {
-    began: Instant,
     /// Of a wait without any rest.
     limit: Duration,
-    waiting: AtomicUsize,
-    /// Nanoseconds that each call in front has cost those behind it; an average that forgets.
-    each: AtomicU64,
-    /// Microseconds from `began` to when the worker was out of work.
-    parked: AtomicU64,
-    /// Microseconds from `began` to the beginning of the time over which rest is added up...
-    since: AtomicU64,
-    /// ...what there was of it...
-    rested: AtomicU64,
-    /// ...and what there was of it in the time before.
-    rested_before: AtomicU64,
+    instruments: Arc<Instruments>,
+    hasher: RandomState,
+    state: Mutex<State>,
+    /// Calls wait, and nobody works.
+    contended: Notify,
     /// The call that is handed to the executor next is a refusal.
     refused: AtomicBool,
 }
 
+#[derive(Debug)]
+struct State {
+    queue: Queue,
+    rest: Rest,
+    /// Calls that have been let in since the worker has rested and whose work has not begun.
+    let_in: usize,
+    /// Nanoseconds that each call in front costs those behind it, with all that is done in between; an average that forgets.
+    each: u64,
+    /// Somebody works, or is called to.
+    held: bool,
+    /// Work since the last look at the sockets.
+    spent: Duration,
+    /// When the last call has ended behind which others waited.
+    ended: Option<Instant>,
+}
+
+impl State {
+    fn learn(&mut self, cost: Duration) {
+        self.each = self.each - self.each / REMEMBERED + cost.as_nanos() as u64 / REMEMBERED;
+    }
+
+    /// How long a call of `account` would have to wait that comes at `now`, if that is too long.
+    fn too_long(&self, account: &Account, limit: Duration, now: Instant) -> Option<Duration> {
+        let wait = |calls: usize| Duration::from_nanos((calls as u64).saturating_mul(self.each));
+        // Nearly always: a product and a comparison.
+        if wait(self.let_in) <= limit {
+            return None;
+        }
+        let expected = wait(self.queue.before(account));
+        (expected > limit && expected > self.rest.allowed(limit, now)).then_some(expected)
+    }
+
+    fn enter(&mut self, account: &Account) -> Place {
+        self.let_in += 1;
+        self.queue.enter(account, self.each)
+    }
+
+    /// A call that was let in begins its work, or never will.
+    fn leave(&mut self, account: &Account, place: Place) {
+        if self.queue.leave(account, place) {
+            self.let_in = self.let_in.saturating_sub(1);
+        }
+    }
+
+    /// Calls who is next; false when nobody waits.
+    fn call_next(&mut self) -> bool {
+        self.held = false;
+        while let Some(call) = self.queue.next() {
+            // Whoever has gone in the meantime does not hear it.
+            if call.send(()).is_ok() {
+                self.held = true;
+                return true;
+            }
+        }
+        false
+    }
+}
+
 impl Turns {
-    pub(super) fn new(limit: Duration) -> Self {
+    pub(super) fn new(limit: Duration, instruments: Arc<Instruments>) -> Self {
         Self {
-            began: Instant::now(),
             limit,
-            waiting: AtomicUsize::new(0),
-            each: AtomicU64::new(0),
-            parked: AtomicU64::new(0),
-            since: AtomicU64::new(0),
-            rested: AtomicU64::new(0),
-            rested_before: AtomicU64::new(0),
+            instruments,
+            hasher: RandomState::new(),
+            state: Mutex::new(State {
+                queue: Queue::default(),
+                rest: Rest::new(Instant::now()),
+                let_in: 0,
+                each: 0,
+                held: false,
+                spent: Duration::ZERO,
+                ended: None,
+            }),
+            contended: Notify::new(),
             refused: AtomicBool::new(false),
         }
     }
 
-    /// A call has been read at `now`.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// That of a client: the same for all of its connections to this worker.
+    fn account(&self, key: u64) -> Arc<Account> {
+        self.state().queue.account(key)
+    }
+
+    /// The headers of a call have been read at `now`.
     ///
     /// # Errors
-    /// How long it would have to wait, which is too long.
-    pub(super) fn join(self: &Arc<Self>, now: Instant) -> Result<Turn, Duration> {
-        let ahead = self.waiting.load(Ordering::Relaxed);
-        let expected = Duration::from_nanos((ahead as u64).saturating_mul(self.each.load(Ordering::Relaxed)));
-        // Nearly always: a product and a comparison.
-        if expected > self.limit && expected > self.allowed(now) {
+    /// How long it would have to wait, which is too long. It is counted.
+    fn join(self: &Arc<Self>, account: &Arc<Account>, now: Instant) -> Result<Turn, Duration> {
+        let mut state = self.state();
+        if let Some(wait) = state.too_long(account, self.limit, now) {
+            drop(state);
             self.refused.store(true, Ordering::Relaxed);
-            return Err(expected);
+            self.instruments.refused(Refusal::Queue);
+            return Err(wait);
         }
-        self.waiting.store(ahead + 1, Ordering::Relaxed);
-        Ok(Turn { turns: Some(self.clone()), arrived: now, ahead })
-    }
-
-    /// A call that had `ahead` calls before it has `waited`. From one that had none, too: who is first is never refused, so one
-    /// stall can't make an estimate that keeps everybody out who would correct it.
-    fn learn(&self, ahead: usize, waited: Duration) {
-        let each = self.each.load(Ordering::Relaxed);
-        let seen = waited.as_nanos() as u64 / ahead.max(1) as u64;
-        self.each.store(each - each / REMEMBERED + seen / REMEMBERED, Ordering::Relaxed);
-    }
-
-    fn leave(&self) {
-        self.waiting.store(self.waiting.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
+        let place = state.enter(account);
+        drop(state);
+        Ok(Turn(Some(Wait { turns: self.clone(), account: account.clone(), place, stage: Stage::Coming })))
     }
 
     /// The worker is out of work.
     pub(super) fn parks(&self) {
-        self.parked.store(self.began.elapsed().as_micros() as u64, Ordering::Relaxed);
+        self.state().rest.begins(Instant::now());
     }
 
-    /// There is work again.
+    /// There is work again, and the sockets have been looked at.
     pub(super) fn wakes(&self) {
-        self.rests(self.parked.load(Ordering::Relaxed), self.began.elapsed().as_micros() as u64);
+        let mut state = self.state();
+        state.spent = Duration::ZERO;
+        if state.rest.ends(Instant::now()) >= RESTED {
+            state.let_in = 0;
+            state.ended = None;
+            state.queue.forgets();
+        }
     }
 
-    /// It had nothing to do from `parked` to `now`.
-    fn rests(&self, parked: u64, now: u64) {
-        let (since, rested) = (self.since.load(Ordering::Relaxed), self.rested.load(Ordering::Relaxed));
-        let rested = rested + now.saturating_sub(parked);
-        if now.saturating_sub(since) < BURST.as_micros() as u64 {
-            return self.rested.store(rested, Ordering::Relaxed);
+    /// Calls those who wait, a slice at a time with a look at the sockets before each. Never ends.
+    pub(super) async fn call(&self) {
+        loop {
+            self.contended.notified().await;
+            // A task that yields is woken after the driver has been polled; and once more, so that the calls which have just been
+            // read are in the queue, too.
+            tokio::task::yield_now().await;
+            give_way().await;
+            let mut state = self.state();
+            state.spent = Duration::ZERO;
+            if !state.held {
+                state.call_next();
+            }
         }
-        self.rested_before.store(rested, Ordering::Relaxed);
-        self.since.store(now, Ordering::Relaxed);
-        self.rested.store(0, Ordering::Relaxed);
     }
 
-    /// What a call may wait that comes now.
-    fn allowed(&self, now: Instant) -> Duration {
-        let since = Duration::from_micros(self.since.load(Ordering::Relaxed));
-        // A worker that never rests does not say so.
-        if now.saturating_duration_since(self.began + since) > 2 * BURST {
-            return self.limit;
-        }
-        let rested = self.rested.load(Ordering::Relaxed).max(self.rested_before.load(Ordering::Relaxed));
-        self.limit.saturating_add(Duration::from_micros(rested).min(BURST))
+    fn busy(&self, wait: Duration) -> Status {
+        self.instruments.refused(Refusal::Queue);
+        late(wait)
     }
 }
 
-/// The wait of one call.
+/// Lets every task run that is ready now.
+async fn give_way() {
+    let mut given = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut given, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Where the calls of a connection come from.
 #[derive(Debug)]
-pub(super) struct Turn {
-    /// Until it has left the queue.
-    turns: Option<Arc<Turns>>,
-    arrived: Instant,
-    ahead: usize,
+pub(super) struct Seat {
+    turns: Arc<Turns>,
+    account: Arc<Account>,
+    /// Of the token that was seen last.
+    by_token: Mutex<Option<(u64, Arc<Account>)>>,
+}
+
+impl Seat {
+    pub(super) fn new(turns: &Arc<Turns>, client: impl Hash) -> Self {
+        let account = turns.account(turns.hasher.hash_one(client));
+        Self { turns: turns.clone(), account, by_token: Mutex::default() }
+    }
+
+    /// As [`Turns::join`], for the client that `token` tells apart from others on this connection.
+    pub(super) fn join(&self, token: Option<&[u8]>, now: Instant) -> Result<Turn, Duration> {
+        let Some(token) = token else { return self.turns.join(&self.account, now) };
+        let key = self.turns.hasher.hash_one(token);
+        let mut last = self.by_token.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = last.take_if(|(known, _)| *known == key);
+        let (_, account) = last.insert(known.unwrap_or_else(|| (key, self.turns.account(key))));
+        self.turns.join(account, now)
+    }
+}
+
+/// What is said to whoever is refused.
+pub(super) fn late(wait: Duration) -> Status {
+    busy(&format!("calls wait for {wait:.1?} already"), wait)
+}
+
+/// The turn of one call, from its headers to the end of what is done for it at once.
+#[derive(Debug)]
+pub struct Turn(Option<Wait>);
+
+#[derive(Debug)]
+struct Wait {
+    turns: Arc<Turns>,
+    account: Arc<Account>,
+    place: Place,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// Its message is still to be read.
+    Coming,
+    /// It waits to be called.
+    Waiting(oneshot::Receiver<()>),
+    /// It works since.
+    Working(Instant),
 }
 
 impl Turn {
-    /// It is its turn.
+    /// Of a call that is answered whenever it comes.
+    pub(super) fn exempt() -> Self {
+        Self(None)
+    }
+
+    /// The message is there; returns when the work may begin. The work is what is done until [`Self::end`], at once.
     ///
     /// # Errors
-    /// How long it has waited, when that is more than anybody should: what was expected was wrong.
-    pub(super) fn take(mut self) -> Result<(), Duration> {
-        let Some(turns) = self.turns.take() else { return Ok(()) };
-        let waited = self.arrived.elapsed();
-        turns.learn(self.ahead, waited);
-        turns.leave();
-        if waited <= turns.limit.saturating_add(BURST) { Ok(()) } else { Err(waited) }
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        if let Some(turns) = self.turns.take() {
-            turns.leave();
+    /// RESOURCE_EXHAUSTED with `grpc-retry-pushback-ms` when it would wait, or has waited, longer than anybody should. It is
+    /// counted.
+    pub(super) async fn begin(&mut self) -> Result<(), Status> {
+        let Some(wait) = &mut self.0 else { return Ok(()) };
+        let now = Instant::now();
+        if wait.begins_at_once(now)? {
+            return Ok(());
         }
+        if let Stage::Waiting(called) = &mut wait.stage {
+            // It can't fail: who is in the queue is called.
+            drop(called.await);
+        }
+        let began = Instant::now();
+        wait.stage = Stage::Working(began);
+        wait.turns.state().leave(&wait.account, wait.place);
+        let waited = began.duration_since(now);
+        if waited > wait.turns.limit.saturating_add(BURST) {
+            let refusal = wait.turns.busy(waited);
+            self.end();
+            return Err(refusal);
+        }
+        Ok(())
+    }
+
+    /// What can be done at once is done; the next one may begin.
+    pub(super) fn end(&mut self) {
+        self.0 = None;
     }
 }
 
-/// Runs each call as a task of its own; but a refusal at once, within the connection's, so that refusals that were read
-/// together are written together.
-#[derive(Clone, Debug)]
-pub(super) struct CallExecutor(pub(super) Arc<Turns>);
+impl Wait {
+    /// False when it has joined the queue instead.
+    fn begins_at_once(&mut self, now: Instant) -> Result<bool, Status> {
+        let mut state = self.turns.state();
+        if !state.queue.counts(self.place) {
+            // Slow, and not counted any more.
+            if let Some(wait) = state.too_long(&self.account, self.turns.limit, now) {
+                drop(state);
+                return Err(self.turns.busy(wait));
+            }
+            state.queue.ends(&self.account, self.place, 0);
+            self.place = state.enter(&self.account);
+        }
+        if !state.held && state.queue.is_empty() && state.spent < SLICE {
+            state.held = true;
+            state.ended = None;
+            state.queue.begins(self.place);
+            state.leave(&self.account, self.place);
+            drop(state);
+            self.stage = Stage::Working(now);
+            return Ok(true);
+        }
+        let (call, called) = oneshot::channel();
+        state.queue.push(self.place, call);
+        let is_held = state.held;
+        drop(state);
+        self.stage = Stage::Waiting(called);
+        if !is_held {
+            self.turns.contended.notify_one();
+        }
+        Ok(false)
+    }
 
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for CallExecutor {
-    fn execute(&self, call: F) {
-        if !self.0.refused.swap(false, Ordering::Relaxed) {
-            tokio::spawn(call);
+    /// Its work, begun at `began`, is done.
+    fn ends(&self, began: Instant) {
+        let now = Instant::now();
+        let took = now.duration_since(began);
+        let mut state = self.turns.state();
+        state.spent += took;
+        state.queue.ends(&self.account, self.place, took.as_nanos() as u64);
+        let others = !state.queue.is_empty();
+        let cost = state.ended.map_or(took, |ended| now.duration_since(ended));
+        state.learn(cost);
+        state.ended = others.then_some(now);
+        self.next(state);
+    }
+
+    fn next(&self, mut state: MutexGuard<'_, State>) {
+        if state.spent < SLICE {
+            state.call_next();
             return;
         }
-        let mut call: Pin<Box<F>> = Box::pin(call);
-        if call.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-            // Polled again with a waker that wakes.
-            tokio::spawn(call);
+        state.held = false;
+        if !state.queue.is_empty() {
+            self.turns.contended.notify_one();
+        }
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        match &mut self.stage {
+            Stage::Coming => {
+                let mut state = self.turns.state();
+                state.leave(&self.account, self.place);
+                state.queue.ends(&self.account, self.place, 0);
+            }
+            Stage::Waiting(called) => {
+                called.close();
+                let was_called = called.try_recv().is_ok();
+                let mut state = self.turns.state();
+                state.leave(&self.account, self.place);
+                state.queue.ends(&self.account, self.place, 0);
+                if was_called {
+                    self.next(state);
+                }
+            }
+            &mut Stage::Working(began) => self.ends(began),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MILLI: Duration = Duration::from_millis(1);
-
-    impl Turns {
-        fn each(&self) -> Duration {
-            Duration::from_nanos(self.each.load(Ordering::Relaxed))
-        }
-    }
-
-    /// Lets calls come in at once, `count` of them, and says how many may wait.
-    fn burst(turns: &Arc<Turns>, at: Instant, count: usize) -> (Vec<Turn>, usize) {
-        let (mut let_in, mut refused) = (Vec::new(), 0);
-        for _ in 0..count {
-            match turns.join(at) {
-                Ok(turn) => let_in.push(turn),
-                Err(_) => refused += 1,
-            }
-        }
-        (let_in, refused)
-    }
-
-    #[test]
-    fn as_long_as_it_has_rested_and_the_limit_may_be_waited_for() {
-        let turns = Arc::new(Turns::new(5 * MILLI));
-        // Nothing is known of what a call costs: all are let in.
-        let (let_in, refused) = burst(&turns, turns.began, 1_000);
-        assert_eq!((let_in.len(), refused), (1_000, 0));
-        // Each has cost 1 ms.
-        for turn in &let_in {
-            turns.learn(turn.ahead, turn.ahead as u32 * MILLI);
-        }
-        drop(let_in);
-        let each = turns.each();
-        assert!(each > 9 * MILLI / 10 && each <= MILLI, "{each:?}");
-        turns.each.store(1_000_000, Ordering::Relaxed);
-        turns.rests(0, 1_000_000);
-        let rested = turns.began + Duration::from_secs(1);
-        let (mut let_in, refused) = burst(&turns, rested, 150);
-        assert_eq!((let_in.len(), refused), (106, 44), "a tenth of a second and the limit");
-        // Looking for the next batch is next to no rest: a millisecond in all.
-        for look in 1..20 {
-            turns.rests(1_000_000 + look * 10_000, 1_000_100 + look * 10_000);
-        }
-        let standing = rested + 190 * MILLI;
-        assert_eq!(turns.join(standing).expect_err("standing"), 106 * MILLI);
-        let_in.truncate(7);
-        assert_eq!(turns.join(standing).expect_err("7 ms"), 7 * MILLI);
-        let_in.truncate(6);
-        let within = turns.join(standing).expect("within the limit");
-        drop((let_in, within));
-        assert_eq!(turns.waiting.load(Ordering::Relaxed), 0);
-        // What was rested can be caught up on.
-        turns.rests(1_280_000, 1_300_000);
-        assert_eq!(burst(&turns, rested + 310 * MILLI, 50).1, 24);
-        // Without any rest there is only the limit.
-        assert_eq!(burst(&turns, rested + 501 * MILLI, 50).1, 44);
-    }
-
-    #[test]
-    fn a_stall_is_forgotten_by_those_who_come_first() {
-        let turns = Arc::new(Turns::new(5 * MILLI));
-        // The machine stood still for ten seconds with two calls before one; there is never any rest.
-        turns.learn(2, 10_000 * MILLI);
-        let never_rested = turns.began + 10 * BURST;
-        assert!(turns.each() > 300 * MILLI);
-        // An average over 16 that forgets: after 200 nothing is left of it.
-        for _ in 0..200 {
-            let first = turns.join(never_rested).expect("nobody is before it");
-            turns.learn(first.ahead, MILLI / 2);
-        }
-        let (let_in, refused) = burst(&turns, never_rested, 8);
-        assert_eq!((let_in.len(), refused), (8, 0), "{:?} each", turns.each());
-    }
-
-    #[test]
-    fn who_has_waited_beyond_any_burst_is_refused_all_the_same() {
-        let turns = Arc::new(Turns::new(5 * MILLI));
-        let mut turn = turns.join(Instant::now()).expect("let in");
-        turn.arrived -= 2 * BURST;
-        assert!(turn.take().expect_err("late") >= 2 * BURST);
-        assert_eq!(turns.waiting.load(Ordering::Relaxed), 0);
-    }
-}
+mod tests;

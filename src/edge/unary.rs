@@ -3,9 +3,10 @@
 //! that the gRPC specification gives it.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     pin::pin,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -21,6 +22,7 @@ use super::{
     body::Body,
     compression::{self, ACCEPTED},
     timeout,
+    turns::Turn,
 };
 
 /// The prefix of a message: one byte for "compressed", four for the length.
@@ -114,6 +116,7 @@ pub async fn unary<H, A>(
     request: http::Request<Incoming>,
     gate: &Gate,
     client: impl FnOnce() -> Client,
+    mut turn: Turn,
     handle: H,
 ) -> (Response<Body>, Code)
 where
@@ -134,10 +137,18 @@ where
         let message = receive(body, &parts.headers, gate.messages.request, &mut permit).await?;
         permit.take_place()?;
         let arrived = Instant::now();
-        if arrived >= deadline {
+        turn.begin().await?;
+        if Instant::now() >= deadline {
             return Err(expired(allowed));
         }
-        let frame = handle(Call { message, headers: parts.headers, arrived, deadline, timeout }).await?;
+        let mut answering = pin!(handle(Call { message, headers: parts.headers, arrived, deadline, timeout }));
+        // What is done at once is this call's turn; what is waited for is not.
+        let at_once = poll_fn(|context| Poll::Ready(answering.as_mut().poll(context))).await;
+        turn.end();
+        let frame = match at_once {
+            Poll::Ready(answered) => answered?,
+            Poll::Pending => answering.await?,
+        };
         // The request is gone, the answer is there.
         permit.hold(frame.0.len())?;
         Ok((frame, permit))

@@ -22,7 +22,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use understudy::{
     edge::{
         Address, Admission, Body, Client, Edge, Front, Gate, InFlight, Instruments, Limits, Listener, MessageLimits,
-        Peer, Setup, unary,
+        Peer, Setup, Turn, unary,
     },
     shutdown::{Phase, Shutdown},
     telemetry,
@@ -42,7 +42,7 @@ struct Bare {
 struct Sizes(Gate);
 
 impl Front for Sizes {
-    async fn call(&self, request: http::Request<hyper::body::Incoming>, peer: Peer) -> Response<Body> {
+    async fn call(&self, request: http::Request<hyper::body::Incoming>, peer: Peer, turn: Turn) -> Response<Body> {
         let answer = |call: understudy::edge::Call| async move {
             let asked: understudy::inference::ModelReadyRequest =
                 prost::Message::decode(call.message).map_err(|error| tonic::Status::internal(error.to_string()))?;
@@ -51,7 +51,7 @@ impl Front for Sizes {
             let name = "x".repeat(size);
             understudy::edge::Frame::encode(&understudy::inference::ModelReadyRequest { name, ..asked }, 1 << 30)
         };
-        unary(request, &self.0, || Client::from(&peer), answer).await.0
+        unary(request, &self.0, || Client::from(&peer), turn, answer).await.0
     }
 }
 

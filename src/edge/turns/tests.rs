@@ -1,0 +1,201 @@
+use super::*;
+
+const MILLI: Duration = Duration::from_millis(1);
+/// Until a test has failed that would hang.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn turns(limit: Duration) -> Arc<Turns> {
+    Arc::new(Turns::new(limit, Arc::new(Instruments::new(&metrics::NoopRecorder))))
+}
+
+impl Turns {
+    fn each(&self) -> Duration {
+        Duration::from_nanos(self.state().each)
+    }
+
+    /// As if calls had taken `each` so far.
+    fn costing(self: Arc<Self>, each: Duration) -> Arc<Self> {
+        self.state().each = each.as_nanos() as u64;
+        self
+    }
+
+    fn rests(&self, from: Instant, to: Instant) {
+        let mut state = self.state();
+        state.rest.begins(from);
+        state.rest.ends(to);
+    }
+
+    fn began(&self) -> Instant {
+        self.state().rest.began()
+    }
+}
+
+/// Lets calls of `seat` come in at once, `count` of them, and says how many were refused.
+fn burst(seat: &Seat, at: Instant, count: usize) -> (Vec<Turn>, usize) {
+    let (mut let_in, mut refused) = (Vec::new(), 0);
+    for _ in 0..count {
+        match seat.join(None, at) {
+            Ok(turn) => let_in.push(turn),
+            Err(_) => refused += 1,
+        }
+    }
+    (let_in, refused)
+}
+
+#[test]
+fn as_long_as_it_has_rested_and_the_limit_may_be_waited_for() {
+    let turns = turns(5 * MILLI);
+    let (began, seat) = (turns.began(), Seat::new(&turns, 1));
+    // Nothing is known of what a call costs: all are let in.
+    let (let_in, refused) = burst(&seat, began, 1_000);
+    assert_eq!((let_in.len(), refused), (1_000, 0));
+    drop(let_in);
+    let turns = turns.costing(MILLI);
+    turns.rests(began, began + 1_000 * MILLI);
+    let (mut let_in, refused) = burst(&seat, began + 1_000 * MILLI, 150);
+    assert_eq!((let_in.len(), refused), (106, 44), "a tenth of a second and the limit");
+    // Looking for the next batch is next to no rest: a millisecond in all.
+    for look in 1..20 {
+        let at = began + (1_000 + look * 10) * MILLI;
+        turns.rests(at, at + MILLI / 10);
+    }
+    let standing = began + 1_190 * MILLI;
+    assert_eq!(seat.join(None, standing).expect_err("standing"), 106 * MILLI);
+    let_in.truncate(7);
+    assert_eq!(seat.join(None, standing).expect_err("7 ms"), 7 * MILLI);
+    let_in.truncate(6);
+    let within = seat.join(None, standing).expect("within the limit");
+    drop((let_in, within));
+    assert_eq!(turns.state().let_in, 0);
+    // What was rested can be caught up on.
+    turns.rests(began + 1_280 * MILLI, began + 1_300 * MILLI);
+    assert_eq!(burst(&seat, began + 1_310 * MILLI, 50).1, 24);
+    // Without any rest there is only the limit.
+    assert_eq!(burst(&seat, began + 1_501 * MILLI, 50).1, 44);
+}
+
+#[test]
+fn one_client_is_not_refused_for_what_another_has_asked_for() {
+    let turns = turns(5 * MILLI).costing(MILLI);
+    let (greedy, other) = (Seat::new(&turns, 1), Seat::new(&turns, 2));
+    let never_rested = turns.began() + 10 * BURST;
+    let (let_in, refused) = burst(&greedy, never_rested, 50);
+    assert_eq!((let_in.len(), refused), (6, 44));
+    // Of each of its calls one of the other's is in front.
+    let (let_in, refused) = burst(&other, never_rested, 50);
+    assert_eq!((let_in.len(), refused), (3, 47));
+    // Whose second connection is still he.
+    let again = Seat::new(&turns, 2);
+    assert_eq!(burst(&again, never_rested, 1).1, 1);
+    drop(let_in);
+    // And one connection may carry several clients.
+    assert!(again.join(Some(b"Bearer a"), never_rested).is_ok());
+}
+
+#[test]
+fn who_is_slow_is_not_counted_once_the_worker_has_rested() {
+    let turns = turns(5 * MILLI).costing(MILLI);
+    let seat = Seat::new(&turns, 1);
+    let never_rested = turns.began() + 10 * BURST;
+    let (slow, refused) = burst(&seat, never_rested, 50);
+    assert_eq!((slow.len(), refused), (6, 44));
+    turns.parks();
+    std::thread::sleep(RESTED);
+    turns.wakes();
+    let (let_in, _) = burst(&seat, turns.began() + 20 * BURST, 50);
+    assert!(let_in.len() >= 6, "{}", let_in.len());
+    drop(slow);
+    assert_eq!(turns.state().let_in, let_in.len(), "what was forgotten does not leave a second time");
+}
+
+/// What a worker runs beside its connections.
+fn calling(turns: &Arc<Turns>) -> tokio::task::JoinHandle<()> {
+    let turns = turns.clone();
+    tokio::spawn(async move { turns.call().await })
+}
+
+#[tokio::test]
+async fn whoever_asks_for_little_is_next() {
+    let turns = turns(Duration::MAX).costing(MILLI);
+    let (greedy, other) = (Seat::new(&turns, 1), Seat::new(&turns, 2));
+    let now = Instant::now();
+    let mut works = greedy.join(None, now).expect("let in");
+    works.begin().await.expect("at once");
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut calls = tokio::task::JoinSet::new();
+    for (name, seat) in [("greedy", &greedy), ("greedy", &greedy), ("greedy", &greedy), ("other", &other)] {
+        let mut turn = seat.join(None, now).expect("let in");
+        let order = order.clone();
+        calls.spawn(async move {
+            turn.begin().await.expect("called");
+            order.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+            turn.end();
+        });
+        tokio::task::yield_now().await;
+    }
+    let calling = calling(&turns);
+    works.end();
+    tokio::time::timeout(PATIENCE, calls.join_all()).await.expect("all are called");
+    calling.abort();
+    assert_eq!(*order.lock().unwrap_or_else(PoisonError::into_inner), ["other", "greedy", "greedy", "greedy"]);
+    let state = turns.state();
+    assert_eq!((state.let_in, state.held), (0, false));
+}
+
+#[tokio::test]
+async fn who_goes_passes_the_call_on() {
+    let turns = turns(Duration::MAX);
+    let seat = Seat::new(&turns, 1);
+    let now = Instant::now();
+    let mut works = seat.join(None, now).expect("let in");
+    works.begin().await.expect("at once");
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        let mut turn = seat.join(None, now).expect("let in");
+        let mut begins = Box::pin(async move {
+            turn.begin().await.expect("called");
+            turn
+        });
+        assert!(futures_util::poll!(begins.as_mut()).is_pending());
+        waiting.push(begins);
+    }
+    // One goes while it waits, one when it has just been called.
+    let last = waiting.pop().expect("three");
+    drop(waiting.pop());
+    let calling = calling(&turns);
+    works.end();
+    drop(waiting);
+    let _turn = tokio::time::timeout(PATIENCE, last).await.expect("the third is called");
+    calling.abort();
+}
+
+#[tokio::test]
+async fn a_long_slice_ends_with_a_look_at_the_sockets() {
+    let turns = turns(Duration::MAX);
+    let seat = Seat::new(&turns, 1);
+    turns.state().spent = SLICE;
+    let mut turn = seat.join(None, Instant::now()).expect("let in");
+    let mut begins = Box::pin(turn.begin());
+    assert!(futures_util::poll!(begins.as_mut()).is_pending(), "nobody works, but the sockets come first");
+    let calling = calling(&turns);
+    tokio::time::timeout(PATIENCE, begins).await.expect("in time").expect("called");
+    calling.abort();
+    assert_eq!(turns.state().spent, Duration::ZERO);
+}
+
+#[test]
+fn a_stall_is_forgotten_by_those_who_come_first() {
+    let turns = turns(5 * MILLI);
+    // The machine stood still for ten seconds; there is never any rest.
+    turns.state().learn(10_000 * MILLI);
+    let never_rested = turns.began() + 10 * BURST;
+    assert!(turns.each() > 300 * MILLI);
+    let seat = Seat::new(&turns, 1);
+    for _ in 0..200 {
+        let first = seat.join(None, never_rested).expect("nobody is before it");
+        turns.state().learn(MILLI / 2);
+        drop(first);
+    }
+    let (let_in, refused) = burst(&seat, never_rested, 8);
+    assert_eq!((let_in.len(), refused), (8, 0), "{:?} each", turns.each());
+}
