@@ -168,7 +168,7 @@ impl Sidecar {
         let (identity, tls) = Identity::start(&config.identity, metrics.recorder()).map_err(StartError::Files)?;
         let mut tasks = JoinSet::new();
         let reach = Reach::new(&config).map_err(StartError::Files)?;
-        let way = take_in(&config, &reach, &gate, &rehearsals, &phases, &mut tasks).map_err(system)?;
+        let way = take_in(&config, &reach, &gate, &rehearsals, &phases, &mut tasks);
         let front = Front::new(&rehearsals, gate, identity, way, &health, &phases).map_err(system)?;
         let sampled = instruments.clone();
         let publisher = metrics.clone();
@@ -303,7 +303,7 @@ fn take_in(
     rehearsals: &Arc<Rehearsals>,
     phases: &Phases,
     tasks: &mut JoinSet<()>,
-) -> anyhow::Result<Way> {
+) -> Way {
     let (rehearsals, phases) = (rehearsals.clone(), phases.clone());
     match config.intake {
         Kind::Tap => {
@@ -311,12 +311,12 @@ fn take_in(
             tasks.spawn(async move {
                 tap.run(rehearsals, phases).await;
             });
-            Ok(Way::None)
+            Way::None
         }
         Kind::Mirror => {
             let news = Arc::new(Notify::new());
             let joiner = Arc::new(Joiner::new(config.join));
-            let execution = Arc::new(Execution::new(config, reach, &rehearsals, &news)?);
+            let execution = Arc::new(Execution::new(config, reach, &rehearsals, &news));
             let mirror = Arc::new(Mirror::new(config, gate.clone(), &rehearsals, &joiner, &execution));
             for _ in 0..Execution::WORKERS {
                 tasks.spawn(execution.clone().work());
@@ -340,14 +340,14 @@ fn take_in(
                     joiner.expire(&rehearsals);
                 }
             });
-            Ok(Way::Mirror(mirror))
+            Way::Mirror(mirror)
         }
         Kind::Proxy => {
             let news = Arc::new(Notify::new());
             let captures = Arc::new(Captures::new(config, &rehearsals, &news));
             tasks.spawn(captures.clone().work());
             tasks.spawn(Asking::new(config, reach.clone()).run(rehearsals.clone(), news, phases));
-            Ok(Way::Proxy(Arc::new(Proxy::new(config, &rehearsals, &captures))))
+            Way::Proxy(Arc::new(Proxy::new(config, reach, &rehearsals, &captures)))
         }
     }
 }

@@ -276,6 +276,9 @@ pub struct Settings {
     /// Their public keys: a file (PEM or JWK set), or the URL of a JWK set
     #[arg(long, env = "SHADOW_JWT_KEYS", value_name = "FILE|URL")]
     pub jwt_keys: Option<String>,
+    /// Who vouches for an https:// URL of them (PEM) [default: the authorities of the system]
+    #[arg(long, env = "SHADOW_JWT_KEYS_CA", value_name = "FILE")]
+    pub jwt_keys_ca: Option<PathBuf>,
     /// How often keys are fetched from their URL [default: 5m]
     #[arg(long, env = "SHADOW_JWT_KEYS_INTERVAL", value_name = "DURATION")]
     pub jwt_keys_interval: Option<String>,

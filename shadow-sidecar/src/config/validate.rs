@@ -231,6 +231,7 @@ impl Settings {
                 jwt_issuer: self.jwt_issuer,
                 jwt_audience: self.jwt_audience,
                 jwt_keys: self.jwt_keys,
+                jwt_keys_ca: self.jwt_keys_ca,
                 jwt_keys_interval: self.jwt_keys_interval,
                 jwt_roles_claim: self.jwt_roles_claim,
                 reflection: self.reflection,
