@@ -23,6 +23,7 @@ mod settings;
 mod validate;
 
 pub use settings::Settings;
+pub(crate) use validate::Shown;
 
 /// Who rehearses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +103,8 @@ pub struct Config {
     pub candidate_timeout: Duration,
     /// A collector; absent: as the standard variables say.
     pub otlp_endpoint: Option<String>,
+    /// Who vouches for it and what is shown to it, where the standard variables do not say.
+    pub otlp_credentials: Credentials,
     /// Between two exports; absent: as the standard variables say.
     pub otlp_interval: Option<Duration>,
     /// What is kept, and told, of disagreements.

@@ -18,7 +18,7 @@ use understudy::{
 
 use crate::{
     candidate::Candidate,
-    config::{Config, cores},
+    config::{CandidateSource, Config, cores},
     history::Point,
     intake::{
         self, Kind,
@@ -142,10 +142,10 @@ impl Sidecar {
             admin: admin.local_addr().map_err(system)?.to_string(),
         };
         let metrics = Arc::new(Metrics::new().map_err(system)?);
-        let otlp = Otlp::new(&config, &metrics).map_err(|error| system(format!("{error:#}")))?;
-        let logs = Logs::new(&config, &metrics).map_err(|error| system(format!("{error:#}")))?;
+        let otlp = Otlp::new(&config, &metrics).map_err(|error| StartError::Files(format!("{error:#}")))?;
+        let logs = Logs::new(&config, &metrics).map_err(|error| StartError::Files(format!("{error:#}")))?;
         let told = logs.as_ref().map_or_else(DisagreementLogs::default, Logs::disagreements);
-        let outlets = Outlets::start(&config.outlets).map_err(|error| StartError::Files(error.to_string()))?;
+        let outlets = Outlets::start(&config.outlets).map_err(StartError::Files)?;
         let rehearsals = Arc::new(open(&config, &metrics, otlp.as_ref(), &told).await?.copying(outlets));
         let state = config.state_file.as_deref().map(|path| (StateFile::new(path), metrics.clone()));
         if let Some((file, metrics)) = &state {
@@ -277,7 +277,11 @@ pub(crate) async fn open(
         let opened = tokio::task::spawn_blocking(move || Candidate::open(&opening, &source))
             .await
             .map_err(system)?
-            .map_err(StartError::Candidate)?;
+            .map_err(|error| match candidate.source {
+                CandidateSource::Package(_) => StartError::Candidate(error),
+                // Nobody has been asked yet: it is what is shown to it.
+                CandidateSource::Server { .. } => StartError::Files(format!("{error:#}")),
+            })?;
         let histograms = otlp.map_or_else(Histograms::default, Otlp::histograms);
         let bounds = Bounds { queue: config.queue, queue_bytes: config.queue_bytes, timeout: config.candidate_timeout };
         let rehearsal = Rehearsal::new(

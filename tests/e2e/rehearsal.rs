@@ -13,6 +13,7 @@ use understudy::v1::{Report, Verdict};
 
 mod candidates;
 mod disagreements;
+mod encrypted;
 mod epochs;
 mod exports;
 mod failures;

@@ -201,6 +201,15 @@ pub struct Settings {
     /// An OpenTelemetry collector that speaks gRPC [default: $OTEL_EXPORTER_OTLP_ENDPOINT; none without it]
     #[arg(long, env = "SHADOW_OTLP_ENDPOINT", value_name = "URL")]
     pub otlp_endpoint: Option<String>,
+    /// Who vouches for an https:// collector (PEM) [default: $OTEL_EXPORTER_OTLP_CERTIFICATE, else the authorities of the system]
+    #[arg(long, env = "SHADOW_OTLP_CA", value_name = "FILE")]
+    pub otlp_ca: Option<PathBuf>,
+    /// The certificate that is shown to it (PEM) [default: $OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE]
+    #[arg(long, env = "SHADOW_OTLP_CERT", value_name = "FILE")]
+    pub otlp_cert: Option<PathBuf>,
+    /// Its private key (PEM) [default: $OTEL_EXPORTER_OTLP_CLIENT_KEY]
+    #[arg(long, env = "SHADOW_OTLP_KEY", value_name = "FILE")]
+    pub otlp_key: Option<PathBuf>,
     /// How often metrics are sent to it [default: 10s]
     #[arg(long, env = "SHADOW_OTLP_INTERVAL", value_name = "DURATION")]
     pub otlp_interval: Option<String>,
@@ -214,10 +223,19 @@ pub struct Settings {
     /// How many of them go to the collector as log records, at most [default: 10]
     #[arg(long, env = "SHADOW_DISAGREEMENT_LOGS_PER_SECOND", value_name = "N")]
     pub disagreement_logs_per_second: Option<u32>,
-    /// A sink that gets every exchange as CloudEvents with KServe's attributes, inputs in full: http://HOST:PORT/PATH
+    /// A sink that gets every exchange as CloudEvents with KServe's attributes, inputs in full: http(s)://HOST:PORT/PATH
     /// [default: none]
     #[arg(long, env = "SHADOW_CLOUDEVENTS_URL", value_name = "URL")]
     pub cloudevents_url: Option<String>,
+    /// Who vouches for an https:// sink (PEM) [default: the authorities of the system]
+    #[arg(long, env = "SHADOW_CLOUDEVENTS_CA", value_name = "FILE")]
+    pub cloudevents_ca: Option<PathBuf>,
+    /// The certificate that is shown to it (PEM)
+    #[arg(long, env = "SHADOW_CLOUDEVENTS_CERT", value_name = "FILE")]
+    pub cloudevents_cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, env = "SHADOW_CLOUDEVENTS_KEY", value_name = "FILE")]
+    pub cloudevents_key: Option<PathBuf>,
     /// Of each exchange: "request", "response" or "all" [default: all]
     #[arg(long, env = "SHADOW_CLOUDEVENTS_MODE", value_name = "MODE")]
     pub cloudevents_mode: Option<String>,

@@ -164,6 +164,13 @@ impl Settings {
         };
         let outlets = outlets::Raw {
             cloudevents_url: self.cloudevents_url,
+            cloudevents_shown: Shown {
+                prefix: "cloudevents",
+                ca: self.cloudevents_ca,
+                certificate: self.cloudevents_cert,
+                key: self.cloudevents_key,
+                token: None,
+            },
             cloudevents_mode: self.cloudevents_mode,
             cloudevents_batch: self.cloudevents_batch,
             cloudevents_source: self.cloudevents_source,
@@ -175,6 +182,27 @@ impl Settings {
             record_max_bytes: self.record_max_bytes,
         }
         .validate(p, &primary);
+        let primary_credentials = Shown {
+            prefix: "primary",
+            ca: self.primary_ca,
+            certificate: self.primary_cert,
+            key: self.primary_key,
+            token: self.primary_token_file,
+        }
+        .validate(p, primary.starts_with("https://"));
+        let encrypted = |candidate: &Rehearsing| matches!(&candidate.source, CandidateSource::Server { url, .. } if url.starts_with("https://"));
+        let candidate_credentials = Shown {
+            prefix: "candidate",
+            ca: self.candidate_ca,
+            certificate: self.candidate_cert,
+            key: self.candidate_key,
+            token: self.candidate_token_file,
+        }
+        .validate(p, candidates.iter().any(encrypted));
+        let otlp_credentials =
+            Shown { prefix: "otlp", ca: self.otlp_ca, certificate: self.otlp_cert, key: self.otlp_key, token: None }
+                // Else the standard variables say where it is.
+                .validate(p, self.otlp_endpoint.as_ref().is_none_or(|endpoint| endpoint.starts_with("https://")));
         let connections =
             p.number("max-connections", self.max_connections, Limits::default().connections, 1..=1_000_000);
         let config = Config {
@@ -239,20 +267,9 @@ impl Settings {
                 health_open: self.health_open,
             }
             .validate(p, ("reports", self.reports.as_deref())),
-            primary_credentials: credentials(
-                p,
-                ("primary-cert", self.primary_cert),
-                ("primary-key", self.primary_key),
-                self.primary_ca,
-                self.primary_token_file,
-            ),
-            candidate_credentials: credentials(
-                p,
-                ("candidate-cert", self.candidate_cert),
-                ("candidate-key", self.candidate_key),
-                self.candidate_ca,
-                self.candidate_token_file,
-            ),
+            primary_credentials,
+            candidate_credentials,
+            otlp_credentials,
             limits: Limits {
                 connections,
                 connections_of_address: p.number(
@@ -294,18 +311,29 @@ fn decision(p: &mut Problems, setting: &str, text: Option<&str>) -> Option<Decis
     }
 }
 
-/// A certificate is of no use without its key, nor the key without it.
-fn credentials(
-    p: &mut Problems,
-    (cert, certificate): (&str, Option<PathBuf>),
-    (name, key): (&str, Option<PathBuf>),
-    ca: Option<PathBuf>,
-    token: Option<PathBuf>,
-) -> Credentials {
-    match (&certificate, &key) {
-        (Some(_), None) => p.add(cert, format_args!("expected {name}, too, got none")),
-        (None, Some(_)) => p.add(name, format_args!("expected {cert}, too, got none")),
-        _ => {}
+/// What is shown to a server, and who vouches for it: `PREFIX-ca`, `PREFIX-cert`, `PREFIX-key`.
+pub(crate) struct Shown {
+    pub(crate) prefix: &'static str,
+    pub(crate) ca: Option<PathBuf>,
+    pub(crate) certificate: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
+    pub(crate) token: Option<PathBuf>,
+}
+
+impl Shown {
+    /// Notes what is of no use: a certificate without its key, a key without its certificate, and all of them where there is
+    /// no TLS, but whoever set them thinks that there is.
+    pub(crate) fn validate(self, p: &mut Problems, encrypted: bool) -> Credentials {
+        let Self { prefix, ca, certificate, key, token } = self;
+        match (&certificate, &key) {
+            (Some(_), None) => p.add(&format!("{prefix}-cert"), format_args!("expected {prefix}-key, too, got none")),
+            (None, Some(_)) => p.add(&format!("{prefix}-key"), format_args!("expected {prefix}-cert, too, got none")),
+            _ => {}
+        }
+        let files = [("ca", &ca), ("cert", &certificate), ("key", &key)];
+        for (suffix, _) in files.into_iter().filter(|(_, file)| file.is_some() && !encrypted) {
+            p.add(&format!("{prefix}-{suffix}"), "only for https://");
+        }
+        Credentials { ca, certificate, key, token }
     }
-    Credentials { ca, certificate, key, token }
 }
