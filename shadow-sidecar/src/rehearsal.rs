@@ -169,13 +169,15 @@ impl Rehearsal {
     }
 
     /// An earlier process has counted this: the first epoch goes on with it, if it is about the same.
-    pub fn resume(&self, saved: Saved) {
+    pub fn resume(&self, mut saved: Saved) {
         self.manual_restarts.store(saved.manual_restarts as usize, Ordering::Relaxed);
+        // Before anything is written again.
+        saved.disagreements = saved.disagreements.allowed(&self.disagreements);
         self.stage().saved = Some(saved);
     }
 
-    /// What a later process is to go on with.
-    pub fn save(&self) -> Option<Saved> {
+    /// What a later process is to go on with; at most `bytes` of examples.
+    pub fn save(&self, bytes: usize) -> Option<Saved> {
         let stage = self.stage();
         // Until it is known whether it can be gone on with, it is kept.
         let Some(epoch) = stage.epoch.clone() else { return stage.saved.clone() };
@@ -189,6 +191,7 @@ impl Rehearsal {
             started_unix_nanos: epoch.started_unix_nanos,
             observed_nanos: epoch.started.elapsed().as_nanos() as u64,
             tally,
+            disagreements: epoch.disagreements.save(bytes),
         })
     }
 

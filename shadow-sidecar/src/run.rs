@@ -150,7 +150,12 @@ impl Sidecar {
         let state = config.state_file.as_deref().map(|path| (StateFile::new(path), metrics.clone()));
         if let Some((file, metrics)) = &state {
             match file.read() {
-                Ok(saved) => rehearsals.resume(saved),
+                Ok(saved) if saved.is_empty() => {}
+                Ok(saved) => {
+                    rehearsals.resume(saved);
+                    // Now: what it may not hold any more must not wait for the interval.
+                    save(file, &rehearsals, metrics).await;
+                }
                 Err(error) => {
                     metrics.state.refused.increment(1);
                     let path = config.state_file.as_deref();
@@ -357,9 +362,10 @@ fn take_in(
 }
 
 /// Writes what is counted. A disk that is full or slow costs nothing but the file.
-async fn save(file: &StateFile, rehearsals: &Rehearsals, metrics: &Metrics) {
-    let (file, saved) = (file.clone(), rehearsals.save());
-    let written = tokio::task::spawn_blocking(move || file.write(&saved)).await.map_err(io::Error::other).flatten();
+async fn save(file: &StateFile, rehearsals: &Arc<Rehearsals>, metrics: &Metrics) {
+    let (file, rehearsals) = (file.clone(), rehearsals.clone());
+    let written = tokio::task::spawn_blocking(move || file.write(&rehearsals.save()));
+    let written = written.await.map_err(io::Error::other).flatten();
     match written {
         Ok(()) => metrics.state.written.increment(1),
         Err(error) => {

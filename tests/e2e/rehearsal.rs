@@ -15,6 +15,7 @@ mod candidates;
 mod disagreements;
 mod encrypted;
 mod epochs;
+mod examples;
 mod exports;
 mod failures;
 mod loops;

@@ -78,7 +78,8 @@ pub struct Settings {
     /// As primary-decision, for candidates on servers
     #[arg(long, env = "SHADOW_CANDIDATE_DECISION", value_name = "DECISION")]
     pub candidate_decision: Option<String>,
-    /// Where counts are kept, so that they survive a restart [default: nowhere]
+    /// Where counts and examples of disagreements are kept, so that they survive a restart; for its owner only
+    /// [default: nowhere]
     #[arg(long, env = "SHADOW_STATE_FILE", value_name = "FILE")]
     pub state_file: Option<PathBuf>,
     /// How often they are written [default: 5s]
@@ -217,7 +218,7 @@ pub struct Settings {
     #[arg(long, env = "SHADOW_DISAGREEMENTS", value_name = "N")]
     pub disagreements: Option<usize>,
     /// What they tell of a row's inputs: "none"; "redacted" (numbers as ranges of the training data or rounded, categories
-    /// only if the schema lists them, no texts); "full", over gRPC alone [default: redacted]
+    /// only if the schema lists them, no texts); "full", over gRPC and in the state file alone [default: redacted]
     #[arg(long, env = "SHADOW_DISAGREEMENT_INPUTS", value_name = "POLICY")]
     pub disagreement_inputs: Option<String>,
     /// How many of them go to the collector as log records, at most [default: 10]
