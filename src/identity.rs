@@ -8,7 +8,7 @@
 //! * [`jwt`], `keys`, `fetch` — tokens of an issuer, its public keys, and where they come from
 //! * [`certificate`] — the name in a client's certificate
 //! * `cache` — tokens that were verified
-//! * [`credentials`] — the other side: what our own clients show
+//! * [`credentials`] — the other side: what our own clients show; [`dialer`], [`client_tls`]: and how they connect
 //!
 //! Without identity configured everybody may read and write, and what shows everybody's data or changes what is served is
 //! for callers on this machine, as far as [`Access`] does not say otherwise. With it, nobody may do anything without a role.
@@ -29,6 +29,7 @@ use crate::{
     identity::{
         cache::Cache,
         clients::{Clients, Digest},
+        fetch::Origin,
         jwt::{Jwt, KeySource},
         methods::Need,
         settings::Config,
@@ -38,8 +39,10 @@ use crate::{
 
 mod cache;
 pub mod certificate;
+pub mod client_tls;
 mod clients;
 pub mod credentials;
+pub mod dialer;
 mod fetch;
 pub mod jwt;
 mod keys;
@@ -244,7 +247,7 @@ impl Identity {
         let known = config.is_on().then(|| {
             let (send, asked) = mpsc::sync_channel(1);
             let jwt = config.jwt.clone().map(|settings| {
-                let by_url = matches!(settings.keys, KeySource::Url(_));
+                let by_url = matches!(settings.keys, KeySource::Url { .. });
                 Jwt::new(settings, by_url.then_some(send))
             });
             (Arc::new(Known { clients: ArcSwap::default(), jwt, cache: Cache::default() }), asked)
@@ -264,8 +267,9 @@ impl Identity {
                         let apply = move |contents: &[Vec<u8>]| target.set_keys(&contents[0]);
                         sources.push(Source::load("jwt-keys", vec![path.clone()], apply)?);
                     }
-                    Some((KeySource::Url(url), interval)) => {
-                        fetch::start(url.clone(), interval, &known, asked, recorder).map_err(system)?;
+                    Some((KeySource::Url { url, ca }, interval)) => {
+                        let from = Origin::new(url, ca.as_deref()).map_err(|error| format!("jwt-keys-ca: {error}"))?;
+                        fetch::start(from, interval, &known, asked, recorder).map_err(system)?;
                     }
                 }
                 Some(known)

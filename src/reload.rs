@@ -6,7 +6,7 @@
 use std::{
     fmt, fs,
     io::Read,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::mpsc::{self, RecvTimeoutError},
     thread,
     time::Duration,
@@ -87,7 +87,12 @@ impl Source {
     }
 }
 
-fn read(path: &PathBuf) -> Result<Vec<u8>, String> {
+/// A whole file, if it is not too large.
+///
+/// # Errors
+/// With its path.
+pub(crate) fn read(path: impl AsRef<Path>) -> Result<Vec<u8>, String> {
+    let path = path.as_ref();
     let fail = |error: std::io::Error| format!("{}: {error}", path.display());
     let mut content = Vec::new();
     fs::File::open(path).map_err(fail)?.take(MAX_FILE + 1).read_to_end(&mut content).map_err(fail)?;

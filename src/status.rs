@@ -79,16 +79,21 @@ pub fn kind(code: Code) -> &'static str {
     }
 }
 
-/// An error with all its causes, for the log: "outer: cause: cause of the cause".
+/// An error with all its causes, for the log: "outer: cause: cause of the cause". One that only repeats is left out.
 #[derive(Debug)]
 pub struct Chain<'a>(pub &'a (dyn Error + 'static));
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}", self.0)?;
+        let mut told = self.0.to_string();
+        out.write_str(&told)?;
         let mut source = self.0.source();
         while let Some(cause) = source {
-            write!(out, ": {cause}")?;
+            let text = cause.to_string();
+            if text != told {
+                write!(out, ": {text}")?;
+                told = text;
+            }
             source = cause.source();
         }
         Ok(())

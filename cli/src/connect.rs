@@ -56,8 +56,8 @@ impl Shown {
         let Self { ca, cert, key, token_file } = self.clone();
         let credentials = Credentials { ca, certificate: cert, key, token: token_file };
         let bearer = credentials.bearer().map_err(anyhow::Error::msg)?;
-        let endpoint = credentials.endpoint_of(&url(address)?, name).map_err(anyhow::Error::msg)?;
-        let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).connect().await;
+        let dialer = credentials.dialer_as(&url(address)?, name).map_err(anyhow::Error::msg)?;
+        let channel = dialer.connect_timeout(CONNECT_TIMEOUT).connect().await;
         Ok(InterceptedService::new(channel.with_context(|| format!("can't connect to {address}"))?, bearer))
     }
 }
@@ -67,8 +67,8 @@ impl Shown {
 /// # Errors
 /// It is no address, or nobody listens there.
 pub(crate) async fn connect(address: &str) -> anyhow::Result<Channel> {
-    let endpoint = Credentials::default().endpoint(&url(address)?).map_err(anyhow::Error::msg)?;
-    let connected = endpoint.connect_timeout(CONNECT_TIMEOUT).connect().await;
+    let dialer = Credentials::default().dialer(&url(address)?).map_err(anyhow::Error::msg)?;
+    let connected = dialer.connect_timeout(CONNECT_TIMEOUT).connect().await;
     connected.with_context(|| format!("can't connect to {address}"))
 }
 

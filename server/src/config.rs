@@ -138,6 +138,9 @@ pub struct Settings {
     /// Their public keys: a file (PEM or JWK set), or the URL of a JWK set
     #[arg(long, env = "UNDERSTUDY_JWT_KEYS", value_name = "FILE|URL")]
     pub jwt_keys: Option<String>,
+    /// Who vouches for an https:// URL of them (PEM) [default: the authorities of the system]
+    #[arg(long, env = "UNDERSTUDY_JWT_KEYS_CA", value_name = "FILE")]
+    pub jwt_keys_ca: Option<PathBuf>,
     /// How often keys are fetched from their URL [default: 5m]
     #[arg(long, env = "UNDERSTUDY_JWT_KEYS_INTERVAL", value_name = "DURATION")]
     pub jwt_keys_interval: Option<String>,
@@ -370,6 +373,7 @@ impl Settings {
                 jwt_issuer: self.jwt_issuer,
                 jwt_audience: self.jwt_audience,
                 jwt_keys: self.jwt_keys,
+                jwt_keys_ca: self.jwt_keys_ca,
                 jwt_keys_interval: self.jwt_keys_interval,
                 jwt_roles_claim: self.jwt_roles_claim,
                 reflection: self.reflection,

@@ -17,16 +17,17 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderName, Request, StatusCode, Uri, header::CONTENT_TYPE};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde_json::{Map, Value, json};
 use tokio::{
     sync::{Mutex as AsyncMutex, mpsc},
     task::JoinSet,
 };
-use understudy::v1::{PredictRequest, PredictResponse, value::Kind};
+use understudy::{
+    identity::{client_tls::Protocol, credentials::Credentials, dialer::Connector},
+    status::Chain,
+    v1::{PredictRequest, PredictResponse, value::Kind},
+};
 
 use crate::exchange::{self, Offered, Response};
 
@@ -78,8 +79,10 @@ impl std::str::FromStr for Mode {
 /// Where events go, and what they say of where they come from.
 #[derive(Clone, Debug, Default)]
 pub struct Sink {
-    /// `http://HOST:PORT/PATH`.
+    /// `http(s)://HOST:PORT/PATH`.
     pub url: Uri,
+    /// Who vouches for it, and what is shown to it, over https.
+    pub credentials: Credentials,
     /// Which halves.
     pub mode: Mode,
     /// Exchanges in a call; more than one make it a JSON batch.
@@ -189,17 +192,21 @@ pub struct CloudEvents {
 
 impl CloudEvents {
     /// Starts some tasks on the current runtime.
-    pub fn start(sink: Sink) -> Self {
+    ///
+    /// # Errors
+    /// A file for TLS can't be read or used.
+    pub fn start(sink: Sink) -> Result<Self, String> {
+        let connector = sink.credentials.connector(&sink.url, Protocol::Http1)?;
         let (queue, offered) = mpsc::channel(QUEUE);
         let (offered, sink) = (Arc::new(AsyncMutex::new(offered)), Arc::new(sink));
         let shared = Arc::new(Shared::default());
-        let client = Client::builder(TokioExecutor::new()).build_http();
+        let client = Client::builder(TokioExecutor::new()).build(connector);
         let mut calls = JoinSet::new();
         for _ in 0..CALLS {
             let caller = Caller { client: client.clone(), sink: sink.clone(), shared: shared.clone() };
             calls.spawn(caller.run(offered.clone()));
         }
-        Self { queue, shared, calls: Mutex::new(calls) }
+        Ok(Self { queue, shared, calls: Mutex::new(calls) })
     }
 
     /// Takes one exchange. Never waits.
@@ -240,7 +247,7 @@ impl CloudEvents {
 
 /// One of those who call the sink.
 struct Caller {
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: Client<Connector, Full<Bytes>>,
     sink: Arc<Sink>,
     shared: Arc<Shared>,
 }
@@ -327,7 +334,7 @@ impl Caller {
                         status => return Err(Lost::Refused(status)),
                     }
                 }
-                Ok(Err(error)) => Lost::Unreachable(error.to_string()),
+                Ok(Err(error)) => Lost::Unreachable(Chain(&error).to_string()),
                 Err(_) => Lost::Unreachable(format!("no answer within {TIMEOUT:?}")),
             };
             let Some(pause) = pauses.next() else { return Err(lost) };

@@ -1,7 +1,7 @@
 //! On what the models differ: of each epoch a bounded sample of rows, for people who want to know why a candidate is
 //! rejected. The last few are always in it, and of all before them each is as likely as any other, however late it came.
 //!
-//! It is kept in memory only. What it tells of the inputs is a matter of policy: see [`Inputs`].
+//! It is kept in memory, and in the state file if there is one. What it tells of the inputs is a matter of policy: see [`Inputs`].
 
 use std::{
     collections::BTreeMap,
@@ -13,6 +13,7 @@ use std::{
 use understudy::v1;
 
 mod allowance;
+mod examples;
 mod inputs;
 mod json;
 mod listing;
@@ -21,6 +22,7 @@ mod sample;
 mod tests;
 
 pub(crate) use allowance::Allowance;
+pub use examples::Examples;
 pub(crate) use inputs::Reader;
 pub use inputs::{Inputs, Schemas};
 pub use json::{disagreement as disagreement_json, response as response_json};

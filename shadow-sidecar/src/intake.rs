@@ -127,6 +127,8 @@ pub struct IntakeState {
     pub primary_instance: String,
     /// Subscriptions so far; without a tap, how often the primary has said who it is.
     pub subscriptions: u64,
+    /// Subscriptions that ended and attempts to reach the primary that failed.
+    pub failures: u64,
     /// Left out by sampling.
     pub sampled_out: u64,
     /// The last thing that went wrong.

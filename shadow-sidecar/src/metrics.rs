@@ -50,6 +50,8 @@ const IN_FLIGHT: &str = "shadow_in_flight";
 const SCORE_DELTA: &str = "shadow_score_delta";
 const LATENCY: &str = "shadow_latency_seconds";
 const INTAKE: &str = "shadow_intake_requests_total";
+const INTAKE_CONNECTED: &str = "shadow_intake_connected";
+const INTAKE_FAILURES: &str = "shadow_intake_failures_total";
 const INTAKE_UNMATCHED: &str = "shadow_intake_unmatched_total";
 const INTAKE_WAITING: &str = "shadow_intake_waiting";
 const STATE: &str = "shadow_state_files_total";
@@ -215,8 +217,12 @@ impl Metrics {
         });
     }
 
-    /// Publishes what became of the requests of a mirror or a proxy.
+    /// Publishes whether the primary is reached, and what became of the requests of a mirror or a proxy.
     pub fn took_in(&self, state: &IntakeState) {
+        metrics::with_local_recorder(&self.recorder, || {
+            gauge!(INTAKE_CONNECTED).set(f64::from(u8::from(state.connected)));
+            counter!(INTAKE_FAILURES).absolute(state.failures);
+        });
         if state.kind == Kind::Tap {
             return;
         }
@@ -312,6 +318,8 @@ fn describe() {
     describe_histogram!(SCORE_DELTA, "candidate's score minus primary's");
     describe_histogram!(LATENCY, Unit::Seconds, "of compared exchanges; the candidate's is not what clients would see");
     describe_counter!(INTAKE, "requests that came in through a mirror or a proxy, by what became of them");
+    describe_gauge!(INTAKE_CONNECTED, "1 while the tap is subscribed or, without a tap, the primary is known");
+    describe_counter!(INTAKE_FAILURES, "subscriptions that ended and attempts to reach the primary that failed");
     describe_counter!(INTAKE_UNMATCHED, "halves of exchanges that never found the other half, by side and reason");
     describe_gauge!(INTAKE_WAITING, "halves of exchanges that wait for the other half");
     describe_counter!(STATE, "files with counts that survive a restart, by what became of them");

@@ -5,7 +5,11 @@
 
 use std::{
     env,
-    sync::{Arc, Weak, mpsc},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread,
     time::Duration,
 };
@@ -14,7 +18,7 @@ use opentelemetry::{
     KeyValue,
     metrics::{Histogram, Meter, MeterProvider as _},
 };
-use opentelemetry_otlp::{MetricExporter, WithExportConfig};
+use opentelemetry_otlp::{MetricExporter, WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
@@ -35,8 +39,10 @@ use crate::{
     verdict::{Figures, judge},
 };
 
+mod collector;
 mod logs;
 
+use collector::Signal;
 pub use logs::{DisagreementLogs, Logs, Outcome as LogOutcome};
 
 /// Between two exports, where neither the setting nor `OTEL_METRIC_EXPORT_INTERVAL` says otherwise.
@@ -80,14 +86,17 @@ impl Otlp {
     /// # Errors
     /// The endpoint can't be one. That nobody answers there is no error.
     pub fn new(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Option<Self>> {
-        if !named(config, "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") {
+        if !collector::is_named(config, Signal::Metrics) {
             return Ok(None);
         }
         let mut exporter = MetricExporter::builder().with_tonic().with_timeout(TIMEOUT);
         if let Some(endpoint) = &config.otlp_endpoint {
             exporter = exporter.with_endpoint(endpoint);
         }
-        let exporter = Counted { exporter: exporter.build()?, metrics: metrics.clone() };
+        if let Some(channel) = collector::encrypted(config, Signal::Metrics)? {
+            exporter = exporter.with_channel(channel);
+        }
+        let exporter = Counted { exporter: exporter.build()?, metrics: metrics.clone(), away: AtomicBool::new(false) };
         let mut reader = PeriodicReader::builder(exporter);
         if config.otlp_interval.is_some() || env::var("OTEL_METRIC_EXPORT_INTERVAL").is_err() {
             reader = reader.with_interval(config.otlp_interval.unwrap_or(INTERVAL));
@@ -198,13 +207,6 @@ impl Otlp {
             Err(_) => tracing::warn!(timeout = ?TIMEOUT, "the last export did not arrive in time"),
         }
     }
-}
-
-/// Whether the setting or the standard variables name a collector; `own` is the one of the signal.
-fn named(config: &Config, own: &str) -> bool {
-    let set = |name: &str| env::var(name).is_ok_and(|value| !value.is_empty());
-    let off = env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value.eq_ignore_ascii_case("true"));
-    !off && (config.otlp_endpoint.is_some() || set(own) || set("OTEL_EXPORTER_OTLP_ENDPOINT"))
 }
 
 /// Where the observable instruments look. Weak: the SDK keeps its callbacks as long as it likes.
@@ -328,14 +330,20 @@ fn resource() -> anyhow::Result<Resource> {
 struct Counted {
     exporter: MetricExporter,
     metrics: Arc<Metrics>,
+    /// The last one did not arrive.
+    away: AtomicBool,
 }
 
 impl PushMetricExporter for Counted {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
         let outcome = self.exporter.export(metrics).await;
         self.metrics.otlp[usize::from(outcome.is_err())].increment(1);
-        if let Err(error) = &outcome {
-            tracing::debug!(%error, "an export did not arrive");
+        // Once, and once more when it is over.
+        let before = self.away.swap(outcome.is_err(), Ordering::Relaxed);
+        match &outcome {
+            Err(error) if !before => tracing::warn!(%error, "an export did not arrive at the collector"),
+            Ok(()) if before => tracing::info!("exports arrive at the collector again"),
+            _ => {}
         }
         outcome
     }

@@ -14,14 +14,16 @@ use understudy::{
 
 use crate::{
     cloudevents::{CloudEvents, Mode, Sink},
+    config::Shown,
     exchange::Offered,
-    recording::{Bounds, Recorder, RecordingError},
+    recording::{Bounds, Recorder},
     rehearsal::Primary,
 };
 
 /// Raw settings, as [`crate::Settings`] has them.
 pub(crate) struct Raw {
     pub(crate) cloudevents_url: Option<String>,
+    pub(crate) cloudevents_shown: Shown,
     pub(crate) cloudevents_mode: Option<String>,
     pub(crate) cloudevents_batch: Option<usize>,
     pub(crate) cloudevents_source: Option<String>,
@@ -63,12 +65,15 @@ impl Raw {
         };
         let cloudevents = if let Some(url) = self.cloudevents_url {
             let parsed = url.parse::<http::Uri>().ok();
-            let parsed = parsed.filter(|uri| uri.scheme_str() == Some("http") && uri.host().is_some());
+            let parsed =
+                parsed.filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some());
             if parsed.is_none() {
-                p.add("cloudevents-url", format_args!("expected http://HOST:PORT/PATH, got {url:?}"));
+                p.add("cloudevents-url", format_args!("expected http(s)://HOST:PORT/PATH, got {url:?}"));
             }
+            let encrypted = parsed.as_ref().is_none_or(|uri| uri.scheme_str() == Some("https"));
             Some(Sink {
                 url: parsed.unwrap_or_default(),
+                credentials: self.cloudevents_shown.validate(p, encrypted),
                 mode: p.take("cloudevents-mode", self.cloudevents_mode.as_deref().unwrap_or("all").parse::<Mode>()),
                 batch: p.number("cloudevents-batch", self.cloudevents_batch, 1, 1..=1_000),
                 source: header(p, "cloudevents-source", self.cloudevents_source.as_deref().unwrap_or(primary)),
@@ -81,6 +86,9 @@ impl Raw {
             })
         } else {
             let given = [
+                ("cloudevents-ca", self.cloudevents_shown.ca.is_some()),
+                ("cloudevents-cert", self.cloudevents_shown.certificate.is_some()),
+                ("cloudevents-key", self.cloudevents_shown.key.is_some()),
                 ("cloudevents-mode", self.cloudevents_mode.is_some()),
                 ("cloudevents-batch", self.cloudevents_batch.is_some()),
                 ("cloudevents-source", self.cloudevents_source.is_some()),
@@ -146,11 +154,14 @@ impl Outlets {
     /// Starts what is configured, on the current runtime.
     ///
     /// # Errors
-    /// The directory of the recording can't be written.
-    pub fn start(config: &Config) -> Result<Self, RecordingError> {
+    /// The directory of the recording can't be written, or a file for the sink's TLS can't be used.
+    pub fn start(config: &Config) -> Result<Self, String> {
         let Config { cloudevents, recording } = config;
-        let recorder = recording.as_ref().map(|it| Recorder::start(&it.directory, it.bounds, it.rate)).transpose()?;
-        Ok(Self { cloudevents: cloudevents.clone().map(CloudEvents::start), recorder, known: Mutex::default() })
+        let recorder = recording.as_ref().map(|it| Recorder::start(&it.directory, it.bounds, it.rate)).transpose();
+        let recorder = recorder.map_err(|error| error.to_string())?;
+        let cloudevents = cloudevents.clone().map(CloudEvents::start).transpose();
+        let cloudevents = cloudevents.map_err(|error| format!("cloudevents: {error}"))?;
+        Ok(Self { cloudevents, recorder, known: Mutex::default() })
     }
 
     /// The primary is this one from now on.

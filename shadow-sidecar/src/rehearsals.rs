@@ -14,7 +14,7 @@ use crate::{
     intake::IntakeState,
     outlets::Outlets,
     rehearsal::{Primary, Rehearsal},
-    state::Saved,
+    state::{self, Saved},
     tally::DropReason,
 };
 
@@ -141,9 +141,10 @@ impl Rehearsals {
         }
     }
 
-    /// What a later process is to go on with.
+    /// What a later process is to go on with. Takes milliseconds where there are many examples.
     pub fn save(&self) -> Vec<Saved> {
-        self.all.iter().filter_map(|rehearsal| rehearsal.save()).collect()
+        let bytes = state::examples(self.all.len());
+        self.all.iter().filter_map(|rehearsal| rehearsal.save(bytes)).collect()
     }
 
     /// Waits until nothing is in flight, at most `limit`.

@@ -18,7 +18,7 @@ use understudy::{
 
 use crate::{
     candidate::Candidate,
-    config::{Config, cores},
+    config::{CandidateSource, Config, cores},
     history::Point,
     intake::{
         self, Kind,
@@ -142,15 +142,20 @@ impl Sidecar {
             admin: admin.local_addr().map_err(system)?.to_string(),
         };
         let metrics = Arc::new(Metrics::new().map_err(system)?);
-        let otlp = Otlp::new(&config, &metrics).map_err(|error| system(format!("{error:#}")))?;
-        let logs = Logs::new(&config, &metrics).map_err(|error| system(format!("{error:#}")))?;
+        let otlp = Otlp::new(&config, &metrics).map_err(|error| StartError::Files(format!("{error:#}")))?;
+        let logs = Logs::new(&config, &metrics).map_err(|error| StartError::Files(format!("{error:#}")))?;
         let told = logs.as_ref().map_or_else(DisagreementLogs::default, Logs::disagreements);
-        let outlets = Outlets::start(&config.outlets).map_err(|error| StartError::Files(error.to_string()))?;
+        let outlets = Outlets::start(&config.outlets).map_err(StartError::Files)?;
         let rehearsals = Arc::new(open(&config, &metrics, otlp.as_ref(), &told).await?.copying(outlets));
         let state = config.state_file.as_deref().map(|path| (StateFile::new(path), metrics.clone()));
         if let Some((file, metrics)) = &state {
             match file.read() {
-                Ok(saved) => rehearsals.resume(saved),
+                Ok(saved) if saved.is_empty() => {}
+                Ok(saved) => {
+                    rehearsals.resume(saved);
+                    // Now: what it may not hold any more must not wait for the interval.
+                    save(file, &rehearsals, metrics).await;
+                }
                 Err(error) => {
                     metrics.state.refused.increment(1);
                     let path = config.state_file.as_deref();
@@ -168,7 +173,7 @@ impl Sidecar {
         let (identity, tls) = Identity::start(&config.identity, metrics.recorder()).map_err(StartError::Files)?;
         let mut tasks = JoinSet::new();
         let reach = Reach::new(&config).map_err(StartError::Files)?;
-        let way = take_in(&config, &reach, &gate, &rehearsals, &phases, &mut tasks).map_err(system)?;
+        let way = take_in(&config, &reach, &gate, &rehearsals, &phases, &mut tasks);
         let front = Front::new(&rehearsals, gate, identity, way, &health, &phases).map_err(system)?;
         let sampled = instruments.clone();
         let publisher = metrics.clone();
@@ -277,7 +282,11 @@ pub(crate) async fn open(
         let opened = tokio::task::spawn_blocking(move || Candidate::open(&opening, &source))
             .await
             .map_err(system)?
-            .map_err(StartError::Candidate)?;
+            .map_err(|error| match candidate.source {
+                CandidateSource::Package(_) => StartError::Candidate(error),
+                // Nobody has been asked yet: it is what is shown to it.
+                CandidateSource::Server { .. } => StartError::Files(format!("{error:#}")),
+            })?;
         let histograms = otlp.map_or_else(Histograms::default, Otlp::histograms);
         let bounds = Bounds { queue: config.queue, queue_bytes: config.queue_bytes, timeout: config.candidate_timeout };
         let rehearsal = Rehearsal::new(
@@ -303,7 +312,7 @@ fn take_in(
     rehearsals: &Arc<Rehearsals>,
     phases: &Phases,
     tasks: &mut JoinSet<()>,
-) -> anyhow::Result<Way> {
+) -> Way {
     let (rehearsals, phases) = (rehearsals.clone(), phases.clone());
     match config.intake {
         Kind::Tap => {
@@ -311,12 +320,12 @@ fn take_in(
             tasks.spawn(async move {
                 tap.run(rehearsals, phases).await;
             });
-            Ok(Way::None)
+            Way::None
         }
         Kind::Mirror => {
             let news = Arc::new(Notify::new());
             let joiner = Arc::new(Joiner::new(config.join));
-            let execution = Arc::new(Execution::new(config, reach, &rehearsals, &news)?);
+            let execution = Arc::new(Execution::new(config, reach, &rehearsals, &news));
             let mirror = Arc::new(Mirror::new(config, gate.clone(), &rehearsals, &joiner, &execution));
             for _ in 0..Execution::WORKERS {
                 tasks.spawn(execution.clone().work());
@@ -340,22 +349,23 @@ fn take_in(
                     joiner.expire(&rehearsals);
                 }
             });
-            Ok(Way::Mirror(mirror))
+            Way::Mirror(mirror)
         }
         Kind::Proxy => {
             let news = Arc::new(Notify::new());
             let captures = Arc::new(Captures::new(config, &rehearsals, &news));
             tasks.spawn(captures.clone().work());
             tasks.spawn(Asking::new(config, reach.clone()).run(rehearsals.clone(), news, phases));
-            Ok(Way::Proxy(Arc::new(Proxy::new(config, &rehearsals, &captures))))
+            Way::Proxy(Arc::new(Proxy::new(config, reach, &rehearsals, &captures)))
         }
     }
 }
 
 /// Writes what is counted. A disk that is full or slow costs nothing but the file.
-async fn save(file: &StateFile, rehearsals: &Rehearsals, metrics: &Metrics) {
-    let (file, saved) = (file.clone(), rehearsals.save());
-    let written = tokio::task::spawn_blocking(move || file.write(&saved)).await.map_err(io::Error::other).flatten();
+async fn save(file: &StateFile, rehearsals: &Arc<Rehearsals>, metrics: &Metrics) {
+    let (file, rehearsals) = (file.clone(), rehearsals.clone());
+    let written = tokio::task::spawn_blocking(move || file.write(&rehearsals.save()));
+    let written = written.await.map_err(io::Error::other).flatten();
     match written {
         Ok(()) => metrics.state.written.increment(1),
         Err(error) => {

@@ -3,22 +3,33 @@
 //! same comparator goes on with it, and what was in flight is lost and counted as that.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Permissions},
     io::{self, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
-use crate::tally::Tally;
+use crate::{disagreements::Examples, tally::Tally};
 
 /// What the file begins with. Another version is another format.
 const MAGIC: &[u8] = b"understudy rehearsal state 1\n";
+/// Nobody but the owner reads or writes it.
+const PRIVATE: u32 = 0o600;
 /// Bytes of a digest.
 const DIGEST: usize = 32;
-/// More is no file of ours: a tally takes less than 100 kB.
+/// More is no file of ours: a tally takes less than 100 kB, and examples what [`examples`] says.
 const MAX_BYTES: u64 = 64 << 20;
+/// Bytes of the examples of all candidates, and of one.
+const EXAMPLES: (usize, usize) = (32 << 20, 4 << 20);
+
+/// Bytes of examples that each of so many candidates may save: they are written every few seconds.
+pub(crate) fn examples(candidates: usize) -> usize {
+    let (all, most) = EXAMPLES;
+    most.min(all / candidates.max(1))
+}
 
 /// What an epoch is about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +63,9 @@ pub struct Saved {
     pub observed_nanos: u64,
     /// Its counters.
     pub tally: Tally,
+    /// On what the models differed; files of before have none.
+    #[serde(default, skip_serializing_if = "Examples::is_empty")]
+    pub disagreements: Examples,
 }
 
 /// Why a file is not used.
@@ -112,7 +126,9 @@ impl StateFile {
     pub fn write(&self, saved: &[Saved]) -> io::Result<()> {
         let sealed = seal(MAGIC, saved)?;
         let written = self.beside("new");
-        let mut file = File::create(&written)?;
+        let mut file = File::options().write(true).create(true).truncate(true).mode(PRIVATE).open(&written)?;
+        // Also where one is left of before.
+        file.set_permissions(Permissions::from_mode(PRIVATE))?;
         file.write_all(&sealed)?;
         file.sync_all()?;
         drop(file);
@@ -189,6 +205,37 @@ mod tests {
             started_unix_nanos: 2,
             observed_nanos: 3,
             tally,
+            disagreements: Examples::default(),
+        }
+    }
+
+    /// Written by [`saved`] when there were no examples yet.
+    #[test]
+    fn files_of_before_stay_readable() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("state");
+        fs::write(&path, include_bytes!("state/without-examples")).expect("written");
+        let read = StateFile::new(&path).read().expect("as good as ever").remove(0);
+        assert_eq!(format!("{read:?}"), format!("{:?}", saved()));
+        assert!(read.disagreements.is_empty());
+    }
+
+    #[test]
+    fn the_file_is_for_its_owner_only() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("state");
+        // As a process left it that was killed, and that knew nothing of examples.
+        fs::write(directory.path().join("state.new"), b"half").expect("written");
+        StateFile::new(&path).write(&[saved()]).expect("written");
+        let mode = fs::metadata(&path).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o777, PRIVATE);
+    }
+
+    #[test]
+    fn examples_of_many_candidates_fit_into_a_file() {
+        for candidates in [0, 1, 7, 8, 9, 100, 10_000] {
+            let bytes = examples(candidates);
+            assert!(bytes * candidates <= (MAX_BYTES / 2) as usize && bytes <= 4 << 20, "{candidates}: {bytes}");
         }
     }
 

@@ -14,7 +14,10 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::{identity, reload::Source};
+use crate::{
+    identity::{self, certificate::several},
+    reload::Source,
+};
 
 /// Where certificates are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,10 +145,4 @@ fn verifier(
         verifier = verifier.allow_unauthenticated();
     }
     verifier.build().map_err(|error| error.to_string())
-}
-
-/// All of them, at least one.
-fn several<T, E: fmt::Display>(what: &str, items: impl Iterator<Item = Result<T, E>>) -> Result<Vec<T>, String> {
-    let items = items.collect::<Result<Vec<_>, _>>().map_err(|error| format!("{what}: {error}"))?;
-    if items.is_empty() { Err(format!("expected at least one {what} in PEM, got none")) } else { Ok(items) }
 }

@@ -1,6 +1,6 @@
-//! The name in a client's certificate, which TLS has verified before.
+//! The name in a client's certificate, which TLS has verified before; and what several certificates are in one file.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use x509_cert::{
     Certificate,
@@ -30,6 +30,15 @@ pub fn name(der: &[u8]) -> Option<Arc<str>> {
     let common = || tbs.subject().common_name().ok().flatten().map(|name| name.value().into_owned());
     let name = uri.or_else(dns).or_else(common)?;
     (!name.is_empty() && name.len() <= MAX_NAME).then(|| name.into())
+}
+
+/// All that a PEM file holds of what is wanted: at least one.
+pub(crate) fn several<T, E: fmt::Display>(
+    what: &str,
+    items: impl Iterator<Item = Result<T, E>>,
+) -> Result<Vec<T>, String> {
+    let items = items.collect::<Result<Vec<_>, _>>().map_err(|error| format!("{what}: {error}"))?;
+    if items.is_empty() { Err(format!("expected at least one {what} in PEM, got none")) } else { Ok(items) }
 }
 
 #[cfg(test)]

@@ -7,11 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::Uri;
 use tonic::{
     Request, Status,
     metadata::{Ascii, MetadataValue},
     service::Interceptor,
-    transport::{Certificate, ClientTlsConfig, Endpoint, Identity},
+};
+
+use super::{
+    client_tls::Protocol,
+    dialer::{Connector, Dialer},
 };
 
 /// Tokens that an orchestrator writes into files are replaced before they expire.
@@ -33,37 +38,29 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Of `https://` the TLS that is configured; of everything else the endpoint as it is. Reads the files anew each time.
+    /// The way to a gRPC server: `http://HOST:PORT`, `https://HOST:PORT` or `unix:PATH`. With `https` the files are read now,
+    /// and again for connections to come.
     ///
     /// # Errors
     /// It is no URL, a file can't be read, or what it holds can't be used.
-    pub fn endpoint(&self, url: &str) -> Result<Endpoint, String> {
-        self.endpoint_of(url, None)
+    pub fn dialer(&self, url: &str) -> Result<Dialer, String> {
+        Dialer::new(self, url, None)
     }
 
     /// The same at one of the addresses that `name` stands for: what the server shows must be for that name.
     ///
     /// # Errors
-    /// As [`Self::endpoint`].
-    pub fn endpoint_of(&self, url: &str, name: Option<&str>) -> Result<Endpoint, String> {
-        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| format!("{url}: {error}"))?;
-        if endpoint.uri().scheme_str() != Some("https") {
-            return Ok(endpoint);
-        }
-        let mut tls = match &self.ca {
-            None => ClientTlsConfig::new().with_native_roots(),
-            Some(path) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(read(path)?)),
-        };
-        if let Some(name) = name {
-            tls = tls.domain_name(name);
-        }
-        if let (Some(certificate), Some(key)) = (&self.certificate, &self.key) {
-            tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
-        }
-        endpoint.tls_config(tls).map_err(|error| {
-            let cause = std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
-            format!("TLS for {url}: {error}{cause}")
-        })
+    /// As [`Self::dialer`].
+    pub fn dialer_as(&self, url: &str, name: Option<&str>) -> Result<Dialer, String> {
+        Dialer::new(self, url, name)
+    }
+
+    /// The way to a server that is no gRPC server: `http(s)://HOST:PORT`.
+    ///
+    /// # Errors
+    /// A file can't be read, or what it holds can't be used.
+    pub fn connector(&self, target: &Uri, protocol: Protocol) -> Result<Connector, String> {
+        Connector::new(self, target, None, protocol)
     }
 
     /// What puts the token on each call.
@@ -77,17 +74,14 @@ impl Credentials {
     }
 }
 
-fn read(path: &PathBuf) -> Result<Vec<u8>, String> {
-    fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
-}
-
 fn token(path: &PathBuf) -> Result<MetadataValue<Ascii>, String> {
     let shown = path.display();
     let size = fs::metadata(path).map_err(|error| format!("{shown}: {error}"))?.len();
     if size > MAX_TOKEN {
         return Err(format!("{shown}: expected a token of at most {MAX_TOKEN} bytes, got {size}"));
     }
-    let text = String::from_utf8(read(path)?).unwrap_or_default();
+    let content = fs::read(path).map_err(|error| format!("{shown}: {error}"))?;
+    let text = String::from_utf8(content).unwrap_or_default();
     let token = text.trim_ascii();
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(format!("{shown}: expected a token: one line of visible ASCII"));

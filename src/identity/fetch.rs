@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    path::{Path, PathBuf},
     sync::{
         Arc, Weak,
         mpsc::{Receiver, RecvTimeoutError},
@@ -16,7 +17,7 @@ use ureq::{
     tls::{Certificate, RootCerts, TlsConfig},
 };
 
-use super::Known;
+use super::{Known, client_tls};
 use crate::reload::Counts;
 
 /// Bytes of a set.
@@ -28,12 +29,57 @@ const PAUSE: Duration = Duration::from_secs(60);
 /// As long as there are no keys at all.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// Who has the keys.
+#[derive(Debug)]
+pub(super) struct Origin {
+    url: String,
+    /// Who vouches for them; absent: the authorities of the system.
+    ca: Option<PathBuf>,
+}
+
+impl Origin {
+    /// # Errors
+    /// There are no authorities where they are needed, or they can't be read.
+    pub(super) fn new(url: &str, ca: Option<&Path>) -> Result<Self, String> {
+        let origin = Self { url: url.to_owned(), ca: ca.map(Path::to_owned) };
+        origin.agent()?;
+        Ok(origin)
+    }
+
+    /// With the authorities of now.
+    fn agent(&self) -> Result<Agent, String> {
+        let mut config = Agent::config_builder().timeout_global(Some(TIMEOUT)).max_redirects(3);
+        if self.url.starts_with("https://") {
+            let authorities = client_tls::authorities(self.ca.as_deref())?;
+            let roots: Vec<_> = authorities.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
+            let tls = TlsConfig::builder()
+                .unversioned_rustls_crypto_provider(super::provider())
+                .root_certs(RootCerts::new_with_certs(&roots))
+                .build();
+            config = config.https_only(true).tls_config(tls);
+        }
+        Ok(config.build().into())
+    }
+
+    fn fetch(&self) -> Result<Vec<u8>, String> {
+        let mut response = self.agent()?.get(&self.url).call().map_err(told)?;
+        response.body_mut().with_config().limit(MAX_BODY).read_to_vec().map_err(told)
+    }
+}
+
+fn told(error: ureq::Error) -> String {
+    match error {
+        ureq::Error::Io(error) => client_tls::told(error),
+        error => error.to_string(),
+    }
+}
+
 /// Fetches at once, then each `interval` and whenever `asked`, until `known` is gone.
 ///
 /// # Errors
 /// The thread can't be started.
 pub(super) fn start(
-    url: String,
+    origin: Origin,
     interval: Duration,
     known: &Arc<Known>,
     asked: Receiver<()>,
@@ -41,18 +87,17 @@ pub(super) fn start(
 ) -> io::Result<()> {
     let counts = Counts::new("jwt-keys", recorder);
     let known = Arc::downgrade(known);
-    thread::Builder::new().name("jwt-keys".into()).spawn(move || follow(&url, interval, &known, &asked, &counts))?;
+    thread::Builder::new().name("jwt-keys".into()).spawn(move || follow(&origin, interval, &known, &asked, &counts))?;
     Ok(())
 }
 
-fn follow(url: &str, interval: Duration, known: &Weak<Known>, asked: &Receiver<()>, counts: &Counts) {
-    let agent = agent(url);
+fn follow(origin: &Origin, interval: Duration, known: &Weak<Known>, asked: &Receiver<()>, counts: &Counts) {
     let mut ever = false;
     let mut told = None;
     let mut before = None;
     loop {
         let fetched = Instant::now();
-        let content = fetch(&agent, url);
+        let content = origin.fetch();
         let Some(known) = known.upgrade() else { return };
         match content.and_then(|content| {
             let changed = before.as_ref() != Some(&content);
@@ -88,23 +133,4 @@ fn follow(url: &str, interval: Duration, known: &Weak<Known>, asked: &Receiver<(
         // Whoever asked meanwhile asked for this.
         while asked.try_recv().is_ok() {}
     }
-}
-
-fn agent(url: &str) -> Agent {
-    let mut config = Agent::config_builder().timeout_global(Some(TIMEOUT)).max_redirects(3);
-    if url.starts_with("https://") {
-        let system = rustls_native_certs::load_native_certs();
-        let roots: Vec<_> = system.certs.iter().map(|root| Certificate::from_der(root).to_owned()).collect();
-        let tls = TlsConfig::builder()
-            .unversioned_rustls_crypto_provider(super::provider())
-            .root_certs(RootCerts::new_with_certs(&roots))
-            .build();
-        config = config.https_only(true).tls_config(tls);
-    }
-    config.build().into()
-}
-
-fn fetch(agent: &Agent, url: &str) -> Result<Vec<u8>, String> {
-    let mut response = agent.get(url).call().map_err(|error| error.to_string())?;
-    response.body_mut().with_config().limit(MAX_BODY).read_to_vec().map_err(|error| error.to_string())
 }

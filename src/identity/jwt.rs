@@ -46,7 +46,12 @@ pub enum KeySource {
     /// PEM or a JWK set.
     File(PathBuf),
     /// A JWK set over HTTP.
-    Url(String),
+    Url {
+        /// `http(s)://HOST:PORT/PATH`.
+        url: String,
+        /// Who vouches for its server, PEM; absent: the authorities of the system.
+        ca: Option<PathBuf>,
+    },
 }
 
 /// A key and what a token that it signed must hold.

@@ -25,6 +25,7 @@ pub struct Raw {
     pub jwt_issuer: Option<String>,
     pub jwt_audience: Option<String>,
     pub jwt_keys: Option<String>,
+    pub jwt_keys_ca: Option<PathBuf>,
     pub jwt_keys_interval: Option<String>,
     pub jwt_roles_claim: Option<String>,
     pub reflection: Option<String>,
@@ -78,6 +79,8 @@ impl Raw {
             needs(one, other);
         }
         needs(given("jwt-keys-interval", self.jwt_keys_interval.is_some()), keys);
+        let encrypted = self.jwt_keys.as_ref().is_some_and(|keys| keys.starts_with("https://"));
+        needs(given("jwt-keys-ca", self.jwt_keys_ca.is_some()), given("jwt-keys with https://", encrypted));
         needs(given("jwt-roles-claim", self.jwt_roles_claim.is_some()), keys);
         let required = match self.tls_client_auth.as_deref() {
             None | Some("required") => true,
@@ -97,7 +100,11 @@ impl Raw {
                 Some(JwtSettings {
                     issuer,
                     audience,
-                    keys: if url { KeySource::Url(keys) } else { KeySource::File(keys.into()) },
+                    keys: if url {
+                        KeySource::Url { url: keys, ca: self.jwt_keys_ca }
+                    } else {
+                        KeySource::File(keys.into())
+                    },
                     interval: at_least(p, "jwt-keys-interval", interval),
                     roles_claim: self.jwt_roles_claim.unwrap_or_else(|| "roles".into()),
                 })
@@ -167,6 +174,7 @@ mod tests {
             (Raw { tls_client_auth: Some("no".into()), ..Raw::default() }, "expected required or optional, got \"no\""),
             (Raw { jwt_keys: Some("x".into()), ..Raw::default() }, "jwt-keys: expected jwt-audience"),
             (Raw { jwt_issuer: Some("x".into()), ..Raw::default() }, "jwt-issuer: expected jwt-keys"),
+            (Raw { jwt_keys_ca: path(), ..Raw::default() }, "jwt-keys-ca: expected jwt-keys with https://"),
             (Raw { reflection: Some("yes".into()), ..Raw::default() }, "reflection: expected off, local or any"),
             (Raw { tls_reload_interval: Some("0s".into()), ..Raw::default() }, "tls-reload-interval: expected at"),
         ];

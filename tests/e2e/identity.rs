@@ -15,6 +15,7 @@ use support::{
 };
 use tempfile::TempDir;
 
+mod keys;
 mod tls;
 
 const UNIMPLEMENTED: i32 = 12;
@@ -301,7 +302,7 @@ async fn a_sidecar_follows_with_a_token_over_tls() {
         token: token("reader"),
         ..Default::default()
     };
-    let channel = reader.endpoint(&url).unwrap().connect().await.unwrap();
+    let channel = reader.dialer(&url).unwrap().connect().await.unwrap();
     let mut client = understudy::v1::prediction_service_client::PredictionServiceClient::with_interceptor(
         channel,
         reader.bearer().unwrap(),

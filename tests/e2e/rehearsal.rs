@@ -13,7 +13,9 @@ use understudy::v1::{Report, Verdict};
 
 mod candidates;
 mod disagreements;
+mod encrypted;
 mod epochs;
+mod examples;
 mod exports;
 mod failures;
 mod loops;

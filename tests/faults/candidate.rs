@@ -13,7 +13,7 @@ use bytes::Bytes;
 use h2::{Reason, server::SendResponse};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use prost::Message;
-use support::{adult, authority::Pair, grpc::frame, tensors::text_to_raw};
+use support::{adult, authority::Pair, front, grpc::frame, tensors::text_to_raw};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream},
@@ -21,7 +21,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
     time::{sleep, timeout},
 };
-use tokio_rustls::{TlsAcceptor, rustls};
+use tokio_rustls::TlsAcceptor;
 use understudy::inference::{
     ModelInferRequest, ModelInferResponse, ModelMetadataResponse, model_infer_response::InferOutputTensor,
 };
@@ -112,9 +112,9 @@ impl Candidate {
     }
 
     /// With TLS: the certificate of `good`, and, when it is to misbehave, of `bad`.
-    pub(crate) async fn encrypted(good: &Pair, bad: &Pair) -> anyhow::Result<Self> {
-        let tls = Tls { good: acceptor(good)?, bad: acceptor(bad)? };
-        Ok(Self::listen(Some(tls)).await)
+    pub(crate) async fn encrypted(good: &Pair, bad: &Pair) -> Self {
+        let acceptor = |pair| TlsAcceptor::from(Arc::new(front::h2(pair)));
+        Self::listen(Some(Tls { good: acceptor(good), bad: acceptor(bad) })).await
     }
 
     async fn listen(tls: Option<Tls>) -> Self {
@@ -155,19 +155,6 @@ impl Drop for Candidate {
     fn drop(&mut self) {
         self.task.abort();
     }
-}
-
-fn acceptor(pair: &Pair) -> anyhow::Result<TlsAcceptor> {
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
-    let chain = CertificateDer::pem_file_iter(&pair.certificate)?.collect::<Result<Vec<_>, _>>()?;
-    let key = PrivateKeyDer::from_pem_file(&pair.key)?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 /// One state after another; between them all connections end.

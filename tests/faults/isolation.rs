@@ -152,7 +152,7 @@ pub(crate) async fn faulty(report: &mut Report, cast: &Cast, looks: &mut Looks) 
     ] {
         let (candidate, flags) = if behaviour == Behaviour::BadTls {
             let (good, bad) = (ours.loopback(), strange.loopback());
-            (Candidate::encrypted(&good, &bad).await?, vec!["--candidate-ca", authority.as_str()])
+            (Candidate::encrypted(&good, &bad).await, vec!["--candidate-ca", authority.as_str()])
         } else {
             (Candidate::start().await, Vec::new())
         };

@@ -55,6 +55,11 @@ impl Collector {
         Self { address, received, logs, task }
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// `http://IP:PORT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)

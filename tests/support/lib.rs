@@ -7,7 +7,7 @@
 //! * [`adult`] — rows and LightGBM's own answers, from `examples/adult`; [`tensors`] sends and reads them as tensors
 //! * [`process`] — one of the binaries; [`target`] — a server by its flags, here or as a process
 //! * [`case`] — a call and what must come of it; [`strict`] — a model that repairs nothing
-//! * [`authority`] — certificates; [`issuer`] — tokens
+//! * [`authority`] — certificates; [`front`] — TLS before any of these servers; [`issuer`] — tokens
 //! * [`package`] — a copy of a model package, to be broken or changed
 //! * [`grpc`] — any headers and any bytes as a gRPC call; [`wire`] — any HTTP/2 frame
 //! * [`open_loop`] — a client with a schedule; [`machine`] — what the kernel says about a process
@@ -27,6 +27,7 @@ pub mod adult;
 pub mod authority;
 pub mod case;
 pub mod collector;
+pub mod front;
 pub mod grpc;
 pub mod issuer;
 pub mod load;

@@ -40,6 +40,11 @@ impl Sink {
         Self { address, events, task }
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// `http://IP:PORT/events`.
     pub fn url(&self) -> String {
         format!("http://{}/events", self.address)

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says what is wrong by failing")]
 
-use std::process::{Command, Output};
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
 
 use serde_json::{Value as Json, json};
 use shadow_sidecar::{Settings, report_json};
@@ -29,8 +32,14 @@ impl Ran {
 
 /// `understudy report FLAGS ADDRESSES`, ended by itself.
 async fn report(flags: &[&str], addresses: &[String]) -> Ran {
+    report_where(flags, addresses, &[]).await
+}
+
+/// The same, with variables of the environment.
+async fn report_where(flags: &[&str], addresses: &[String], variables: &[(&str, &Path)]) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_understudy"));
     command.arg("report").args(flags).args(addresses).env_remove("UNDERSTUDY_SIDECAR");
+    command.envs(variables.iter().copied());
     let ran = tokio::task::spawn_blocking(move || command.output());
     let Output { status, stdout, stderr } = support::within(3 * SOON, ran).await.unwrap().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -190,6 +199,31 @@ async fn what_must_not_be_added_up_is_named_and_left_out() {
     let nobody = report(&[], &["127.0.0.1:1".into(), "127.0.0.1:2".into()]).await;
     assert_eq!((nobody.code, nobody.stdout.as_str()), (Some(1), ""));
     assert!(nobody.stderr.contains("0 of 2 replicas are pooled: 127.0.0.1:1: can't connect"), "{}", nobody.stderr);
+}
+
+/// Where no authority is named, those of the system are trusted and no others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_authorities_of_the_system_are_the_default() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut authority = Authority::new(directory.path(), "authority");
+    let stranger = Authority::new(directory.path(), "stranger");
+    let (primary, pair) = (Primary::start().await, authority.loopback());
+    let sidecar = Rehearsal::alone(|settings| {
+        settings.primary = Some(primary.unix_url());
+        settings.tls_cert = Some(pair.certificate.clone());
+        settings.tls_key = Some(pair.key.clone());
+    })
+    .await;
+    let address = [format!("https://{}", sidecar.grpc())];
+    eventually(SOON, async || {
+        let ran = report_where(&["--json", "--require-all"], &address, &[("SSL_CERT_FILE", &authority.path())]).await;
+        anyhow::ensure!(ran.code == Some(0), "{}", ran.stderr);
+        Ok(())
+    })
+    .await;
+    let ran = report_where(&[], &address, &[("SSL_CERT_FILE", &stranger.path())]).await;
+    assert_eq!(ran.code, Some(1), "{}", ran.stdout);
+    assert!(ran.stderr.contains("no authority that is trusted here vouches for this server"), "{}", ran.stderr);
 }
 
 /// The addresses of a name are asked one by one, and each must show a certificate for the name.

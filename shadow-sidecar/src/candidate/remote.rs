@@ -61,12 +61,11 @@ impl Server {
         timeout: Duration,
         credentials: &Credentials,
     ) -> anyhow::Result<Self> {
-        let endpoint = credentials.endpoint(url).map_err(anyhow::Error::msg).context("candidate")?;
+        let dialer = credentials.dialer(url).map_err(anyhow::Error::msg).context("candidate")?;
         let bearer = credentials.bearer().map_err(anyhow::Error::msg).context("candidate-token-file")?;
-        let channel = endpoint
+        let channel = dialer
             .connect_timeout(timeout)
-            .http2_keep_alive_interval(Duration::from_secs(30))
-            .keep_alive_while_idle(true)
+            .with(|endpoint| endpoint.http2_keep_alive_interval(Duration::from_secs(30)).keep_alive_while_idle(true))
             .connect_lazy();
         Ok(Self {
             client: GrpcInferenceServiceClient::with_interceptor(channel, bearer).max_decoding_message_size(MAX_ANSWER),

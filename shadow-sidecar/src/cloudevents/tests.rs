@@ -103,7 +103,7 @@ async fn settled(events: &CloudEvents, offered: u64) -> Counts {
 #[tokio::test]
 async fn both_halves_go_with_the_same_id_and_the_attributes_of_kserve() {
     let (sink, mut got) = sink(StatusCode::ACCEPTED).await;
-    let events = CloudEvents::start(sink);
+    let events = CloudEvents::start(sink).unwrap();
     events.offer(&Offered::new(predict()));
     let (headers, body) = got.recv().await.unwrap();
     for (name, value) in [
@@ -129,7 +129,7 @@ async fn both_halves_go_with_the_same_id_and_the_attributes_of_kserve() {
 #[tokio::test]
 async fn a_sink_that_fails_is_tried_again_a_few_times() {
     let (sink, mut got) = answering(|call| if call < 2 { StatusCode::BAD_GATEWAY } else { StatusCode::OK }).await;
-    let events = CloudEvents::start(sink);
+    let events = CloudEvents::start(sink).unwrap();
     events.offer(&Offered::new(predict()));
     assert_eq!(settled(&events, 1).await, Counts { offered: 1, sent: 1, ..Counts::default() });
     let mut ids = Vec::new();
@@ -148,7 +148,7 @@ async fn what_does_not_arrive_is_counted_by_its_reason() {
         (StatusCode::SERVICE_UNAVAILABLE, Counts { offered: 1, failed: 1, ..Counts::default() }),
     ] {
         let (refusing, mut got) = sink(status).await;
-        let events = CloudEvents::start(refusing);
+        let events = CloudEvents::start(refusing).unwrap();
         events.offer(&Offered::new(predict()));
         assert_eq!(settled(&events, 1).await, expected);
         let mut types = Vec::new();
@@ -158,7 +158,7 @@ async fn what_does_not_arrive_is_counted_by_its_reason() {
         let tries = if status == StatusCode::FORBIDDEN { 1 } else { 1 + PAUSES.len() };
         assert_eq!(types, vec![REQUEST; tries], "no answer without its request");
     }
-    let events = CloudEvents::start(Sink { url: "http://127.0.0.1:1/".parse().unwrap(), ..Sink::default() });
+    let events = CloudEvents::start(Sink { url: "http://127.0.0.1:1/".parse().unwrap(), ..Sink::default() }).unwrap();
     events.offer(&Offered::new(predict()));
     let torn = Exchange { request: Bytes::from_static(b"\xff"), ..predict() };
     events.offer(&Offered::new(torn));
@@ -169,7 +169,8 @@ async fn what_does_not_arrive_is_counted_by_its_reason() {
 #[tokio::test]
 async fn batches_hold_what_waits_in_json() {
     let (sink, mut got) = sink(StatusCode::OK).await;
-    let events = CloudEvents::start(Sink { batch: 10, mode: Mode::Response, namespace: String::new(), ..sink });
+    let events =
+        CloudEvents::start(Sink { batch: 10, mode: Mode::Response, namespace: String::new(), ..sink }).unwrap();
     for n in 0..40 {
         events.offer(&Offered::new(Exchange { request_id: n.to_string(), ..predict() }));
     }
@@ -196,7 +197,7 @@ async fn batches_hold_what_waits_in_json() {
 async fn a_sink_that_hangs_costs_a_bounded_queue_and_a_bounded_end() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
-    let events = CloudEvents::start(Sink { url, ..Sink::default() });
+    let events = CloudEvents::start(Sink { url, ..Sink::default() }).unwrap();
     for _ in 0..QUEUE + 500 {
         events.offer(&Offered::new(predict()));
     }

@@ -16,8 +16,8 @@ const MOST_FEATURES: usize = 64;
 /// Characters of a name or a text.
 const MOST_CHARACTERS: usize = 128;
 
-/// The policy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The policy; of two the greater one tells more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Inputs {
     /// Nothing.
     None,

@@ -9,12 +9,13 @@ use understudy::v1::Disagreement;
 
 use super::Kind;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Sample {
-    seen: [u64; Kind::ALL.len()],
+    pub(super) seen: [u64; Kind::ALL.len()],
     /// As long as it may become.
-    reservoir: Vec<Option<Arc<Disagreement>>>,
-    recent: VecDeque<Arc<Disagreement>>,
+    pub(super) reservoir: Vec<Option<Arc<Disagreement>>>,
+    /// The oldest first.
+    pub(super) recent: VecDeque<Arc<Disagreement>>,
     most_recent: usize,
 }
 
@@ -47,6 +48,38 @@ impl Sample {
 
     pub(super) fn count(&self, kind: Kind) -> u64 {
         self.seen[kind as usize]
+    }
+
+    /// Goes on with another one that had so many places, after `seen`, as far as there are places here. Where not all that were
+    /// seen are known any more there are no more places than there were: they would be for late ones only.
+    pub(super) fn resume(
+        &mut self,
+        seen: [u64; Kind::ALL.len()],
+        places: usize,
+        mut reservoir: Vec<Arc<Disagreement>>,
+        recent: Vec<Arc<Disagreement>>,
+    ) {
+        let number: u64 = seen.iter().sum();
+        let all = number <= places as u64;
+        if !all && reservoir.is_empty() {
+            // Nothing is left of which it could be a sample: it begins anew.
+            return;
+        }
+        self.seen = seen;
+        if !all {
+            self.reservoir.truncate(places);
+        }
+        if reservoir.len() > self.reservoir.len() {
+            fastrand::shuffle(&mut reservoir);
+        } else {
+            // The next one's place is its number.
+            reservoir.sort_unstable_by_key(|each| each.number);
+        }
+        for (place, each) in self.reservoir.iter_mut().zip(reservoir) {
+            *place = Some(each);
+        }
+        let skipped = recent.len().saturating_sub(self.most_recent);
+        self.recent = recent.into_iter().skip(skipped).collect();
     }
 
     /// The newest first, each once.

@@ -7,6 +7,7 @@ use understudy::{
 
 use super::*;
 use crate::exchange::Request;
+use prost::Message as _;
 
 fn example(file: &str) -> Vec<u8> {
     let path = format!("{}/../examples/models/adult/1/{file}", env!("CARGO_MANIFEST_DIR"));
@@ -61,6 +62,100 @@ fn the_last_ones_are_always_there_and_none_is_twice() {
     let counts = [("flip", 400), ("shape", 1), ("status", 100)].map(|(kind, count)| (kind.to_owned(), count));
     assert_eq!(all.counts(), counts.into());
     assert_eq!(*told.lock().unwrap(), 5);
+}
+
+/// Through bytes, as the state file has it.
+fn restarted(before: &Disagreements, keep: usize, inputs: Inputs, bytes: usize) -> Disagreements {
+    let sealed = crate::state::seal(b"", &before.save(bytes)).unwrap();
+    let saved: Examples = crate::state::unseal(b"", &sealed).unwrap();
+    let config = Config { keep, inputs, ..Config::default() };
+    let names = before.names.clone();
+    Disagreements::new(keep, reader(inputs, false), names).after(&saved.allowed(&config))
+}
+
+fn numbers(all: &Disagreements) -> Vec<u64> {
+    all.kept().iter().map(|each| each.number).collect()
+}
+
+/// A row of eight bytes' worth of inputs.
+fn noted(all: &Disagreements, count: u64) {
+    for _ in 0..count {
+        all.note(Kind::Flip, None, || v1::Disagreement {
+            features: [("name".to_owned(), "Jane Doe".to_owned())].into(),
+            ..v1::Disagreement::default()
+        });
+    }
+}
+
+#[test]
+fn a_restart_loses_nothing_and_a_sample_stays_fair() {
+    const ALL: usize = 1 << 20;
+    let before = disagreements(20);
+    noted(&before, 500);
+    let after = restarted(&before, 20, Inputs::None, ALL);
+    assert_eq!((numbers(&after), after.counts()), (numbers(&before), before.counts()));
+    noted(&after, 1);
+    assert_eq!(numbers(&after)[0], 501, "numbers go on, and so do pages");
+    // Fewer places keep fewer; more places would be for late ones only.
+    for (keep, most) in [(10, 10), (200, 20)] {
+        let after = restarted(&before, keep, Inputs::None, ALL);
+        noted(&after, 500);
+        let kept = after.kept().len();
+        // Each of the last ones may be in the sample, too.
+        assert!((most - 2..=most + MOST_RECENT).contains(&kept), "{keep}: {kept}");
+    }
+    // While all that were seen are known, more places are as fair.
+    let few = disagreements(20);
+    noted(&few, 15);
+    let after = restarted(&few, 200, Inputs::None, ALL);
+    noted(&after, 150);
+    assert_eq!(numbers(&after), (1..=165).rev().collect::<Vec<_>>());
+
+    let mut quarters = [0_u32; 4];
+    for _ in 0..400 {
+        let mut sampled = disagreements(22);
+        for _ in 0..4 {
+            noted(&sampled, 500);
+            sampled = restarted(&sampled, 22, Inputs::None, ALL);
+        }
+        for each in sampled.sample().reservoir.iter().flatten() {
+            quarters[((each.number - 1) / 500) as usize] += 1;
+        }
+    }
+    // 400 times 20 places: 2,000 each, and six standard deviations of 39.
+    assert!(quarters.iter().all(|count| (1_766..=2_234).contains(count)), "{quarters:?}");
+}
+
+#[test]
+fn what_is_saved_has_bounds_and_a_part_is_as_fair() {
+    let before = disagreements(200);
+    noted(&before, 10_000);
+    let one = before.kept()[0].encoded_len();
+    let some = before.save(60 * one + one / 2);
+    let bytes = crate::state::seal(b"", &some).unwrap().len();
+    assert!((50 * one..70 * one + 500).contains(&bytes), "{bytes} bytes, one has {one}");
+    let after = restarted(&before, 200, Inputs::None, 60 * one + one / 2);
+    let kept = numbers(&after);
+    assert!((57..=61).contains(&kept.len()), "{kept:?}");
+    assert!(before.sample().recent.iter().all(|each| kept.contains(&each.number)), "{kept:?}");
+    assert!(before.save(0).is_empty() && restarted(&before, 200, Inputs::None, 0).counts().is_empty());
+}
+
+#[test]
+fn what_may_not_be_told_any_more_is_not_kept_any_more() {
+    let full = Disagreements::new(20, reader(Inputs::Full, false), [Vec::new(), Vec::new()]);
+    noted(&full, 100);
+    let told = |all: &Disagreements| all.kept().iter().filter(|each| !each.features.is_empty()).count();
+    let text = |examples: &Examples| format!("{examples:?}").contains("Jane Doe");
+    let saved = full.save(1 << 20);
+    assert!(text(&saved), "as it is configured");
+    for (inputs, kept) in [(Inputs::Full, true), (Inputs::Redacted, false), (Inputs::None, false)] {
+        let config = Config { keep: 20, inputs, ..Config::default() };
+        assert_eq!(text(&saved.clone().allowed(&config)), kept, "{inputs:?}");
+        let after = restarted(&full, 20, inputs, 1 << 20);
+        assert_eq!((told(&after) > 0, numbers(&after)), (kept, numbers(&full)));
+    }
+    assert_eq!(saved.allowed(&Config { keep: 0, ..Config::default() }), Examples::default());
 }
 
 #[test]

@@ -66,18 +66,11 @@ struct Answer {
 }
 
 impl Execution {
-    /// # Errors
-    /// The primary's address is none.
-    pub(crate) fn new(
-        config: &Config,
-        reach: &Reach,
-        rehearsals: &Arc<Rehearsals>,
-        news: &Arc<Notify>,
-    ) -> anyhow::Result<Self> {
+    pub(crate) fn new(config: &Config, reach: &Reach, rehearsals: &Arc<Rehearsals>, news: &Arc<Notify>) -> Self {
         let (queue, requests) = mpsc::channel(config.queue);
-        Ok(Self {
+        Self {
             rehearsals: rehearsals.clone(),
-            line: reach.lazy(config.candidate_timeout)?,
+            line: reach.lazy(config.candidate_timeout),
             timeout: config.candidate_timeout,
             noise_rate: config.noise_rate,
             queue,
@@ -85,7 +78,7 @@ impl Execution {
             queued_bytes: AtomicUsize::new(0),
             max_queued_bytes: config.queue_bytes,
             news: news.clone(),
-        })
+        }
     }
 
     /// Tasks that it takes.

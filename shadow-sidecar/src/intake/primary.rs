@@ -79,11 +79,14 @@ impl Asking {
                     tracing::warn!(url = self.reach.url, error, "the primary is not known yet");
                     let mut state = rehearsals.intake();
                     state.connected = false;
+                    state.failures += 1;
                     state.last_error = error;
                     false
                 }
                 Err(_) => {
-                    rehearsals.intake().last_error = format!("the primary does not say within {TIMEOUT:?} who it is");
+                    let mut state = rehearsals.intake();
+                    state.failures += 1;
+                    state.last_error = format!("the primary does not say within {TIMEOUT:?} who it is");
                     false
                 }
             };

@@ -10,7 +10,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, Uri, Version, request::Parts, uri::PathAndQuery};
+use http::{
+    HeaderMap, Request, Response, Uri, Version,
+    request::Parts,
+    uri::{PathAndQuery, Scheme},
+};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tonic::{Code, Status};
@@ -20,6 +24,7 @@ use super::{
     capture::{Answered, Capture, Captures, Noted},
     is_marked, method,
     mirror::is_denied,
+    reach::Reach,
 };
 use crate::{config::Config, rehearsals::Rehearsals};
 
@@ -38,9 +43,9 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    pub(crate) fn new(config: &Config, rehearsals: &Arc<Rehearsals>, captures: &Arc<Captures>) -> Self {
+    pub(crate) fn new(config: &Config, reach: &Reach, rehearsals: &Arc<Rehearsals>, captures: &Arc<Captures>) -> Self {
         Self {
-            pool: Pool::new(&config.primary),
+            pool: Pool::new(reach),
             rehearsals: rehearsals.clone(),
             captures: captures.clone(),
             sample_rate: config.sample_rate,
@@ -52,7 +57,7 @@ impl Proxy {
     pub(crate) async fn call(&self, request: Request<Incoming>) -> Response<Body> {
         let (mut parts, body) = request.into_parts();
         let capture = self.watch(&parts);
-        if upstream(&mut parts).is_none() {
+        if upstream(&mut parts, self.pool.scheme()).is_none() {
             return refused(&Status::invalid_argument("the path of the call can't be passed on"));
         }
         // The answer's half is noted elsewhere; both meet in the same place.
@@ -98,12 +103,12 @@ impl Proxy {
 /// Connections that may turn out to have ended.
 const RETRIES: usize = 2;
 
-/// The same call, as a client of the primary makes it: in plain text, to the authority that the caller has named.
-fn upstream(parts: &mut Parts) -> Option<()> {
+/// The same call, as a client of the primary makes it: to the authority that the caller has named.
+fn upstream(parts: &mut Parts, scheme: Scheme) -> Option<()> {
     let path = parts.uri.path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
     let authority = parts.uri.authority().cloned();
     let authority = authority.or_else(|| parts.headers.get(http::header::HOST)?.to_str().ok()?.parse().ok());
-    let mut uri = Uri::builder().scheme("http").path_and_query(path);
+    let mut uri = Uri::builder().scheme(scheme).path_and_query(path);
     uri = match authority {
         Some(authority) => uri.authority(authority),
         None => uri.authority("primary"),

@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
-use tonic::{
-    service::interceptor::InterceptedService,
-    transport::{Channel, Endpoint},
+use tonic::{service::interceptor::InterceptedService, transport::Channel};
+use understudy::{
+    identity::{
+        credentials::Bearer,
+        dialer::{Connector, Dialer},
+    },
+    status::Chain,
 };
-use understudy::identity::credentials::{Bearer, Credentials};
 
 use crate::config::Config;
 
@@ -22,7 +24,7 @@ pub(super) type Line = InterceptedService<Channel, Bearer>;
 pub(crate) struct Reach {
     /// `http(s)://HOST:PORT` or `unix:PATH`.
     pub(super) url: String,
-    credentials: Credentials,
+    dialer: Dialer,
     bearer: Bearer,
 }
 
@@ -30,38 +32,38 @@ impl Reach {
     /// As configured.
     ///
     /// # Errors
-    /// The token's file can't be read.
+    /// A certificate's, a key's or the token's file can't be read or used.
     pub(crate) fn new(config: &Config) -> Result<Self, String> {
-        let credentials = config.primary_credentials.clone();
+        let credentials = &config.primary_credentials;
+        let dialer = credentials.dialer(&config.primary).map_err(|error| format!("primary: {error}"))?;
         let bearer = credentials.bearer().map_err(|error| format!("primary-token-file: {error}"))?;
-        Ok(Self { url: config.primary.clone(), credentials, bearer })
+        Ok(Self { url: config.primary.clone(), dialer, bearer })
     }
 
-    /// A connection for as long as it lasts. Certificates are read anew for each.
+    /// A connection for as long as it lasts.
     pub(super) async fn connect(&self) -> anyhow::Result<Line> {
-        let endpoint = self
-            .endpoint()?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(Duration::from_secs(10))
-            .keep_alive_timeout(Duration::from_secs(10))
-            .keep_alive_while_idle(true)
-            .initial_connection_window_size(8 << 20)
-            .initial_stream_window_size(4 << 20);
-        let channel = endpoint.connect().await.context("can't connect")?;
+        let dialer = self.dialer.clone().connect_timeout(CONNECT_TIMEOUT).with(|endpoint| {
+            endpoint
+                .http2_keep_alive_interval(Duration::from_secs(10))
+                .keep_alive_timeout(Duration::from_secs(10))
+                .keep_alive_while_idle(true)
+                .initial_connection_window_size(8 << 20)
+                .initial_stream_window_size(4 << 20)
+        });
+        let channel = dialer.connect().await;
+        let channel = channel.map_err(|error| anyhow::anyhow!("can't connect: {}", Chain(&error)))?;
         Ok(InterceptedService::new(channel, self.bearer.clone()))
     }
 
     /// A connection that is made when it is needed, and again.
-    ///
-    /// # Errors
-    /// The address or a certificate can't be used.
-    pub(super) fn lazy(&self, connect_timeout: Duration) -> anyhow::Result<Line> {
-        let endpoint =
-            self.endpoint()?.connect_timeout(connect_timeout).http2_keep_alive_interval(Duration::from_secs(30));
-        Ok(InterceptedService::new(endpoint.connect_lazy(), self.bearer.clone()))
+    pub(super) fn lazy(&self, connect_timeout: Duration) -> Line {
+        let dialer = self.dialer.clone().connect_timeout(connect_timeout);
+        let dialer = dialer.with(|endpoint| endpoint.http2_keep_alive_interval(Duration::from_secs(30)));
+        InterceptedService::new(dialer.connect_lazy(), self.bearer.clone())
     }
 
-    fn endpoint(&self) -> anyhow::Result<Endpoint> {
-        self.credentials.endpoint(&self.url).map_err(anyhow::Error::msg)
+    /// The way to a TLS primary for whoever speaks HTTP/2 by itself; nothing where it is not to be TLS.
+    pub(super) fn tls(&self) -> Option<&Connector> {
+        self.dialer.connector()
     }
 }

@@ -80,6 +80,7 @@ impl Tap {
             {
                 let mut state = rehearsals.intake();
                 state.connected = false;
+                state.failures += 1;
                 if state.subscriptions > before {
                     pause = FIRST_PAUSE;
                 }

@@ -15,7 +15,7 @@ use opentelemetry::{
     Key, SpanId, TraceFlags, TraceId,
     logs::{AnyValue, LogRecord as _, Logger as _, LoggerProvider as _, Severity},
 };
-use opentelemetry_otlp::{LogExporter, WithExportConfig};
+use opentelemetry_otlp::{LogExporter, WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
@@ -23,7 +23,11 @@ use opentelemetry_sdk::{
 };
 use understudy::v1;
 
-use super::{TIMEOUT, named, resource};
+use super::{
+    TIMEOUT,
+    collector::{self, Signal},
+    resource,
+};
 use crate::{
     config::Config,
     disagreements::{Allowance, Inputs},
@@ -197,12 +201,15 @@ impl Logs {
     pub fn new(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Option<Self>> {
         let per_second = config.disagreements.logs_per_second;
         let unwanted = config.disagreements.keep == 0 || per_second == 0;
-        if unwanted || !named(config, "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT") {
+        if unwanted || !collector::is_named(config, Signal::Logs) {
             return Ok(None);
         }
         let mut exporter = LogExporter::builder().with_tonic().with_timeout(TIMEOUT);
         if let Some(endpoint) = &config.otlp_endpoint {
             exporter = exporter.with_endpoint(endpoint);
+        }
+        if let Some(channel) = collector::encrypted(config, Signal::Logs)? {
+            exporter = exporter.with_channel(channel);
         }
         let books = Arc::new(Books { waiting: AtomicUsize::new(0), metrics: metrics.clone() });
         let exporter = Counted { exporter: exporter.build()?, books: books.clone() };

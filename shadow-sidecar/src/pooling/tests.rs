@@ -62,6 +62,7 @@ fn one(address: &'static str, tally: Tally) -> One {
         started_unix_nanos: address.bytes().map(u64::from).sum(),
         observed_nanos: 7_200_000_000_000,
         tally,
+        disagreements: crate::disagreements::Examples::default(),
     };
     let sent = Sent { epoch, gates: Gates { gate: 0.8, ..Gates::default() } };
     One { address, instance: address.into(), primary_instance: format!("server of {address}"), kind: "tap", sent }

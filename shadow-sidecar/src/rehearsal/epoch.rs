@@ -62,7 +62,7 @@ pub struct Epoch {
     pub(super) slicing: Option<Slicing>,
     measures: Measures,
     pub(super) comparisons: Comparisons,
-    /// On what the models differ, by examples; of this process only.
+    /// On what the models differ, by examples.
     pub disagreements: Disagreements,
     tally: Mutex<Tally>,
     history: Mutex<History>,
@@ -154,6 +154,7 @@ impl Epoch {
             started: self.started.checked_sub(Duration::from_nanos(saved.observed_nanos)).unwrap_or(self.started),
             started_unix_nanos: saved.started_unix_nanos,
             tally: Mutex::new(tally),
+            disagreements: self.disagreements.after(&saved.disagreements),
             ..self
         }
     }

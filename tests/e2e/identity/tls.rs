@@ -72,7 +72,7 @@ impl Guarded {
 }
 
 async fn call(url: &str, shown: &Credentials) -> anyhow::Result<()> {
-    let channel = shown.endpoint(url).map_err(anyhow::Error::msg)?.connect().await?;
+    let channel = shown.dialer(url).map_err(anyhow::Error::msg)?.connect().await?;
     PredictionServiceClient::new(channel).predict(adult::test_set().predict(0..1)).await?;
     Ok(())
 }
@@ -188,7 +188,7 @@ async fn certificates_change_under_load_without_an_error() {
         });
     }
     // One connection that stays throughout.
-    let channel = shown.endpoint(&guarded.url()).unwrap().connect().await.unwrap();
+    let channel = shown.dialer(&guarded.url()).unwrap().connect().await.unwrap();
     let mut steady = PredictionServiceClient::new(channel);
 
     let only_new = Credentials { ca: Some(new.path()), ..shown.clone() };

@@ -29,7 +29,7 @@ async fn list(rehearsal: &Rehearsal, request: ListDisagreementsRequest) -> Resul
     rehearsal.shadow().list_disagreements(request).await.map(tonic::Response::into_inner)
 }
 
-async fn listed(rehearsal: &Rehearsal, page_size: u32) -> ListDisagreementsResponse {
+pub(super) async fn listed(rehearsal: &Rehearsal, page_size: u32) -> ListDisagreementsResponse {
     list(rehearsal, ListDisagreementsRequest { page_size, ..Default::default() }).await.unwrap()
 }
 

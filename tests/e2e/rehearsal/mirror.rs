@@ -29,7 +29,7 @@ fn intake(report: &Report) -> &Intake {
     intake
 }
 
-fn unmatched(report: &Report, side: &str, reason: &str) -> u64 {
+pub(super) fn unmatched(report: &Report, side: &str, reason: &str) -> u64 {
     let all = intake(report).unmatched.iter();
     all.filter(|it| it.side == side && it.reason == reason).map(|it| it.count).sum()
 }

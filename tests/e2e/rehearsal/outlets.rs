@@ -14,7 +14,7 @@ use support::{
 use tokio::net::TcpListener;
 
 /// What became of the copies, by outcome, once there are `all` of them.
-async fn outcomes(rehearsal: &Rehearsal, outlet: &str, all: u64) -> BTreeMap<String, u64> {
+pub(super) async fn outcomes(rehearsal: &Rehearsal, outlet: &str, all: u64) -> BTreeMap<String, u64> {
     eventually(SOON * 2, async || {
         let scrape = rehearsal.scrape().await;
         let ours = scrape.samples().iter().filter(|sample| {
@@ -125,7 +125,7 @@ async fn a_recording_has_its_share_and_its_books() {
 fn what_is_wrong_is_said_at_once_and_what_would_do_nothing_is_refused() {
     let settings = shadow_sidecar::Settings {
         candidate: Some("somewhere".into()),
-        cloudevents_url: Some("https://sink".into()),
+        cloudevents_url: Some("ftp://sink".into()),
         cloudevents_mode: Some("some".into()),
         cloudevents_batch: Some(0),
         record_sample_rate: Some(0.5),
@@ -135,7 +135,7 @@ fn what_is_wrong_is_said_at_once_and_what_would_do_nothing_is_refused() {
     };
     let problems = settings.validate().unwrap_err().to_string();
     for setting in [
-        "cloudevents-url: expected http://",
+        "cloudevents-url: expected http(s)://",
         "cloudevents-mode: expected all, request or response",
         "cloudevents-batch: expected 1 to 1000, got 0",
         "record-sample-rate: only with record-dir",

@@ -30,7 +30,7 @@ async fn proxy(primary: String, change: impl FnOnce(&mut shadow_sidecar::Setting
     .await
 }
 
-async fn known(rehearsal: &Rehearsal) {
+pub(super) async fn known(rehearsal: &Rehearsal) {
     rehearsal.report_when(|report| report.intake.as_ref().is_some_and(|it| it.connected)).await;
 }
 

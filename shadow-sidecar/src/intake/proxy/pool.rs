@@ -9,18 +9,20 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread::{self, ThreadId},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use http::{Request, Response};
+use http::{Request, Response, uri::Scheme};
 use hyper::{
     body::Incoming,
     client::conn::http2::{self, SendRequest},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::{TcpStream, UnixStream};
+use understudy::identity::dialer::Connector;
 
 use super::RequestBody;
+use crate::intake::reach::Reach;
 
 /// Fewer than the streams that servers usually allow on one connection (128 by ours, 100 by many).
 const STREAMS: usize = 96;
@@ -32,17 +34,33 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// All connections.
 #[derive(Debug)]
 pub(super) struct Pool {
-    /// `HOST:PORT`, or the path of a Unix socket.
     address: Address,
     connections: Mutex<HashMap<ThreadId, Vec<Connection>>>,
-    /// Held by whoever opens a connection, so that a burst does not open one for each call.
-    opening: tokio::sync::Mutex<()>,
+    /// Held by whoever opens a connection, so that a burst does not open one for each call; when it last could not be opened,
+    /// and why.
+    opening: tokio::sync::Mutex<Option<(Instant, io::ErrorKind, String)>>,
 }
 
 #[derive(Debug)]
 enum Address {
+    /// `HOST:PORT`.
     Tcp(String),
+    Tls(Box<Connector>),
+    /// The path of a Unix socket.
     Unix(String),
+}
+
+impl Address {
+    /// Of `http://HOST:PORT` or `unix:PATH`.
+    fn plain(url: &str) -> Self {
+        if let Some(path) = url.strip_prefix("unix:") {
+            return Self::Unix(path.to_owned());
+        }
+        let authority = url.strip_prefix("http://").unwrap_or(url);
+        let authority = authority.split('/').next().unwrap_or_default();
+        let port = if authority.rsplit(']').next().is_some_and(|rest| rest.contains(':')) { "" } else { ":80" };
+        Self::Tcp(format!("{authority}{port}"))
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -78,29 +96,30 @@ impl Drop for Lease {
 }
 
 impl Pool {
-    /// `url` is `http://HOST:PORT` or `unix:PATH`.
-    pub(super) fn new(url: &str) -> Self {
-        let address = match url.strip_prefix("unix:") {
-            Some(path) => Address::Unix(path.to_owned()),
-            None => {
-                let authority = url.strip_prefix("http://").unwrap_or(url);
-                let authority = authority.split('/').next().unwrap_or_default();
-                let port = if authority.rsplit(']').next().is_some_and(|rest| rest.contains(':')) { "" } else { ":80" };
-                Address::Tcp(format!("{authority}{port}"))
-            }
+    /// None yet.
+    pub(super) fn new(reach: &Reach) -> Self {
+        let address = match reach.tls() {
+            Some(connector) => Address::Tls(Box::new(connector.clone())),
+            None => Address::plain(&reach.url),
         };
         Self { address, connections: Mutex::default(), opening: tokio::sync::Mutex::default() }
+    }
+
+    /// What calls to the primary are told of their way.
+    pub(super) fn scheme(&self) -> Scheme {
+        if matches!(self.address, Address::Tls(_)) { Scheme::HTTPS } else { Scheme::HTTP }
     }
 
     /// A place on a connection of this thread.
     ///
     /// # Errors
-    /// The primary can't be reached.
+    /// The primary can't be reached, or it is not whom we trust.
     pub(super) async fn connection(&self) -> io::Result<Lease> {
         if let Some(lease) = self.free(STREAMS) {
             return Ok(lease);
         }
-        let _opening = self.opening.lock().await;
+        let came = Instant::now();
+        let mut opening = self.opening.lock().await;
         // While we waited somebody may have opened one.
         if let Some(lease) = self.free(STREAMS) {
             return Ok(lease);
@@ -110,8 +129,14 @@ impl Pool {
         {
             return Ok(lease);
         }
+        // Nor need those who waited try one after the other what has just failed.
+        if let Some((_, kind, error)) = opening.as_ref().filter(|(failed, ..)| *failed >= came) {
+            return Err(io::Error::new(*kind, error.clone()));
+        }
         let opened = tokio::time::timeout(CONNECT_TIMEOUT, self.open()).await;
-        let connection = opened.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let opened = opened.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)));
+        *opening = opened.as_ref().err().map(|error| (Instant::now(), error.kind(), error.to_string()));
+        let connection = opened?;
         let lease = lease(&connection);
         self.connections().entry(thread::current().id()).or_default().push(connection);
         Ok(lease)
@@ -137,6 +162,7 @@ impl Pool {
                 stream.set_nodelay(true)?;
                 shake_hands(stream).await
             }
+            Address::Tls(connector) => shake_hands(connector.open().await?).await,
             Address::Unix(path) => shake_hands(UnixStream::connect(path).await?).await,
         }
     }
@@ -183,8 +209,8 @@ mod tests {
             ("http://[::1]:8001/", "[::1]:8001"),
             ("http://[::1]", "[::1]:80"),
         ] {
-            assert!(matches!(Pool::new(url).address, Address::Tcp(address) if address == expected), "{url}");
+            assert!(matches!(Address::plain(url), Address::Tcp(address) if address == expected), "{url}");
         }
-        assert!(matches!(Pool::new("unix:/run/x.sock").address, Address::Unix(path) if path == "/run/x.sock"));
+        assert!(matches!(Address::plain("unix:/run/x.sock"), Address::Unix(path) if path == "/run/x.sock"));
     }
 }

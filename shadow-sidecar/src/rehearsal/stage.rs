@@ -1,0 +1,212 @@
+//! Where a rehearsal stands: who answers the clients, which epoch it is, and what waits until there is one.
+
+use std::{
+    sync::{Arc, MutexGuard, atomic::Ordering},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use model::Schema;
+use tokio::task::AbortHandle;
+use understudy::v1;
+
+use super::{
+    Rehearsal,
+    epoch::{Epoch, Parts, Primary},
+};
+use crate::{
+    candidate::Candidate,
+    compare::{self, Comparator},
+    disagreements::{self, Disagreements, Reader, Schemas},
+    exchange::Offered,
+    slicer::Slicing,
+    state::Saved,
+    tally::{DropReason, Measures},
+};
+
+/// Between two attempts to learn who a candidate's server is.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Where a rehearsal stands.
+#[derive(Default)]
+pub(super) struct Stage {
+    /// Who answers the clients.
+    pub(super) primary: Option<Arc<Primary>>,
+    /// Absent until both models are known.
+    pub(super) epoch: Option<Arc<Epoch>>,
+    /// The number of the last epoch.
+    number: u64,
+    /// What was offered before the epoch began.
+    pub(super) waiting: Waiting,
+    /// Asks the candidate's server who it is.
+    pub(super) settling: Option<AbortHandle>,
+    /// Why there is no epoch.
+    pub(super) problem: String,
+    /// What an earlier process has counted, until the first epoch begins.
+    pub(super) saved: Option<Saved>,
+}
+
+/// Exchanges that wait for an epoch, and those for which there was no room.
+#[derive(Default)]
+pub(super) struct Waiting {
+    pub(super) offered: Vec<Arc<Offered>>,
+    pub(super) bytes: usize,
+    /// By reason: exchanges and rows.
+    lost: Vec<(DropReason, u64, u64)>,
+}
+
+impl Waiting {
+    pub(super) fn add(&mut self, reason: DropReason, exchanges: u64, rows: u64) {
+        match self.lost.iter_mut().find(|(known, ..)| *known == reason) {
+            Some((_, all, all_rows)) => (*all, *all_rows) = (*all + exchanges, *all_rows + rows.max(exchanges)),
+            None => self.lost.push((reason, exchanges, rows.max(exchanges))),
+        }
+    }
+}
+
+impl Rehearsal {
+    /// The primary is this one from now on; begins a new epoch when that, or the candidate's version, is news. A server is
+    /// first asked who it is, however long that takes.
+    pub fn follow(self: &Arc<Self>, primary: &Arc<Primary>) {
+        let mut stage = self.stage();
+        if stage.primary.as_ref().is_some_and(|known| Arc::ptr_eq(known, primary) || known == primary) {
+            if stage.epoch.as_ref().is_some_and(|epoch| epoch.candidate != self.identity()) {
+                self.begin_epoch(stage);
+            }
+            return;
+        }
+        stage.primary = Some(primary.clone());
+        if let Some(before) = stage.epoch.take() {
+            before.tally().close(DropReason::Shutdown);
+        }
+        if let Some(settling) = stage.settling.take() {
+            settling.abort();
+        }
+        if matches!(self.candidate, Candidate::Package(_)) {
+            return self.begin_epoch(stage);
+        }
+        let (rehearsal, primary) = (self.clone(), primary.clone());
+        let settling = tokio::spawn(async move {
+            while let Err(problem) = rehearsal.candidate.settle(&primary).await {
+                tracing::warn!(candidate = rehearsal.name(), problem, "the candidate is not known yet");
+                rehearsal.stage().problem = format!("candidate: {problem}");
+                tokio::time::sleep(RETRY).await;
+            }
+            let stage = rehearsal.stage();
+            if stage.primary.as_ref().is_some_and(|now| Arc::ptr_eq(now, &primary)) {
+                rehearsal.begin_epoch(stage);
+            }
+        });
+        stage.settling = Some(settling.abort_handle());
+    }
+
+    /// Begins counting anew, with the same models.
+    ///
+    /// # Errors
+    /// There is no epoch yet.
+    pub fn restart(&self) -> anyhow::Result<()> {
+        let stage = self.stage();
+        anyhow::ensure!(stage.epoch.is_some(), "no epoch can begin before the primary is known");
+        self.manual_restarts.fetch_add(1, Ordering::Relaxed);
+        self.begin_epoch(stage);
+        Ok(())
+    }
+
+    fn begin_epoch(&self, mut stage: MutexGuard<'_, Stage>) {
+        let Some(primary) = stage.primary.clone() else { return };
+        if let Some(before) = stage.epoch.take() {
+            before.tally().close(DropReason::Shutdown);
+        }
+        let epoch = match self.new_epoch(stage.number + 1, primary) {
+            Ok(epoch) => Arc::new(match stage.saved.take() {
+                Some(saved) => epoch.after(saved),
+                None => epoch,
+            }),
+            Err(error) => {
+                tracing::error!(candidate = self.name(), error = format!("{error:#}"), "no epoch can begin");
+                stage.problem = format!("{error:#}");
+                // Nothing waits for what will not begin.
+                (stage.waiting, stage.settling) = (Waiting::default(), None);
+                return;
+            }
+        };
+        tracing::info!(
+            epoch = epoch.number,
+            primary = epoch.primary.name,
+            primary_version = epoch.primary.version,
+            candidate = epoch.candidate.0,
+            candidate_version = epoch.candidate.1,
+            "epoch begins"
+        );
+        stage.problem.clear();
+        stage.number = epoch.number;
+        let waiting = std::mem::take(&mut stage.waiting);
+        stage.epoch = Some(epoch.clone());
+        drop(stage);
+        for (reason, exchanges, rows) in waiting.lost {
+            epoch.tally().lost(reason, exchanges, rows);
+        }
+        for offered in waiting.offered {
+            self.enqueue(offered, epoch.clone());
+        }
+    }
+
+    fn new_epoch(&self, number: u64, primary: Arc<Primary>) -> anyhow::Result<Epoch> {
+        let task = match primary.task {
+            v1::Task::Binary => compare::Task::Binary,
+            v1::Task::Multiclass => compare::Task::Multiclass,
+            v1::Task::Regression => compare::Task::Regression,
+            v1::Task::Quantile => compare::Task::Quantile,
+            v1::Task::Tensor => compare::Task::Tensor,
+            v1::Task::Unspecified => anyhow::bail!("the primary does not say what it predicts"),
+        };
+        let own = match self.candidate.task() {
+            None => task,
+            Some(model::Task::Binary) => compare::Task::Binary,
+            Some(model::Task::Multiclass) => compare::Task::Multiclass,
+            Some(model::Task::Regression) => compare::Task::Regression,
+            Some(model::Task::Quantile) => compare::Task::Quantile,
+        };
+        anyhow::ensure!(own == task, "the primary's task is {task:?}, the candidate's {own:?}");
+        let classes = self.candidate.classes(&primary.classes);
+        let comparator = Comparator::new(task, &primary.classes, &classes, self.tolerance)?;
+        let slicing = self.slicing_of(&primary)?;
+        let measures = Measures {
+            task,
+            levels: comparator.level_names().to_vec(),
+            slices: slicing.as_ref().map_or_else(Vec::new, |slicing| slicing.slicer().names().to_vec()),
+            latency_ratio: self.gates.max_latency_ratio.unwrap_or(1.0),
+        };
+        let candidate = self.identity();
+        let parts = Parts {
+            comparisons: self.metrics.comparisons(&candidate.0),
+            disagreements: self.disagreements_of(&primary, classes),
+            itself: comparator.against_itself(),
+            slicing,
+            measures,
+            primary,
+            candidate,
+            comparator,
+            reading: self.candidate.reading(),
+        };
+        Ok(Epoch::new(number, parts))
+    }
+
+    /// Inputs are told by the primary's schema, which is what its clients send; where nobody knows it, by the candidate's.
+    fn disagreements_of(&self, primary: &Primary, classes: Vec<String>) -> Disagreements {
+        let known = Schemas { schema: (&*primary.schema_json).into(), reference: (&*primary.reference_json).into() };
+        let schemas = if primary.schema_json.is_empty() { self.candidate.schemas() } else { known };
+        let disagreements::Config { keep, inputs, .. } = self.disagreements;
+        Disagreements::new(keep, Reader::new(inputs, &schemas), [primary.classes.clone(), classes])
+    }
+
+    /// By the primary's schema, which is what its clients send.
+    fn slicing_of(&self, primary: &Primary) -> anyhow::Result<Option<Slicing>> {
+        if self.slices.is_empty() {
+            return Ok(None);
+        }
+        let schema = Schema::parse(&primary.schema_json).context("slices: the primary's schema can't be read")?;
+        let slicing = Slicing::new(schema, &self.slices).map_err(|problems| anyhow::anyhow!(problems.join("; ")))?;
+        Ok(Some(slicing))
+    }
+}
