@@ -160,14 +160,8 @@ impl Rehearsal {
             v1::Task::Tensor => compare::Task::Tensor,
             v1::Task::Unspecified => anyhow::bail!("the primary does not say what it predicts"),
         };
-        let own = match self.candidate.task() {
-            None => task,
-            Some(model::Task::Binary) => compare::Task::Binary,
-            Some(model::Task::Multiclass) => compare::Task::Multiclass,
-            Some(model::Task::Regression) => compare::Task::Regression,
-            Some(model::Task::Quantile) => compare::Task::Quantile,
-        };
-        anyhow::ensure!(own == task, "the primary's task is {task:?}, the candidate's {own:?}");
+        let own = self.candidate.task().unwrap_or(primary.task);
+        anyhow::ensure!(own == primary.task, "the primary's task is {task:?}, the candidate's {own:?}");
         let classes = self.candidate.classes(&primary.classes);
         let comparator = Comparator::new(task, &primary.classes, &classes, self.tolerance)?;
         let slicing = self.slicing_of(&primary)?;
