@@ -386,6 +386,9 @@ async fn tick(rehearsals: Arc<Rehearsals>, metrics: Arc<Metrics>) {
         }
         for rehearsal in rehearsals.all() {
             rehearsal.look();
+            if publishing.is_some() {
+                metrics.without_epoch(&rehearsal.name(), rehearsal.without_epoch());
+            }
             if publishing.is_some()
                 && let Some(epoch) = rehearsal.epoch()
             {

@@ -161,9 +161,10 @@ pub struct Settings {
     /// See tolerance-absolute [default: 0.01]
     #[arg(long, env = "SHADOW_TOLERANCE_RELATIVE", value_name = "X")]
     pub tolerance_relative: Option<f64>,
-    /// Segments of rows to be judged by themselves: a feature (one for each category), or feature:edge,edge,... for
-    /// numbers; separated by semicolons; at most 64 segments in all
-    #[arg(long, env = "SHADOW_SLICES", value_name = "FEATURE[:EDGES]", value_delimiter = ';')]
+    /// Segments of rows to be judged by themselves: a feature (one for each category), feature=value,value,... (one for each of
+    /// these), or feature:edge,edge,... for numbers; separated by semicolons; at most 64 segments in all. Where neither model has a
+    /// schema they are inputs by name, and need values or edges
+    #[arg(long, env = "SHADOW_SLICES", value_name = "FEATURE[=VALUES|:EDGES]", value_delimiter = ';')]
     pub slices: Option<Vec<String>>,
     /// A slice is named when its agreement is proven to be below the gate by more than this [default: 0]
     #[arg(long, env = "SHADOW_SLICE_MARGIN", value_name = "SHARE")]
