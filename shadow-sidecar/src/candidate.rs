@@ -1,13 +1,14 @@
 //! The model that rehearses: in this process, or on a server of the Open Inference Protocol. It is asked once and never
 //! again, with a deadline of its own; whatever it does, nobody waits for it but a place among the concurrent exchanges.
 
-use model::{Model, Task};
+use model::Model;
 use tonic::Status;
+use understudy::v1;
 
 use crate::{
     answers::Reading,
     compare::Answer,
-    config::{CandidateSource, Config},
+    config::{CandidateSource, Rehearsing},
     disagreements::Schemas,
     exchange::Request,
     rehearsal::{Epoch, Primary},
@@ -27,25 +28,17 @@ pub enum Candidate {
 }
 
 impl Candidate {
-    /// Loads the package and predicts its golden rows, or prepares the connection to the server.
+    /// Loads the package and predicts its golden rows, or prepares the connection to the server. `primary_model` is the name of a
+    /// model of which nothing else is known.
     ///
     /// # Errors
     /// The package may not serve here.
-    pub fn open(config: &Config, source: &CandidateSource) -> anyhow::Result<Self> {
-        match source {
+    pub fn open(configured: &Rehearsing, primary_model: Option<&str>) -> anyhow::Result<Self> {
+        match &configured.source {
             CandidateSource::Package(path) => package::open(path).map(|model| Self::Package(Box::new(model))),
             CandidateSource::Server { url, model, version } => {
-                let name = model.clone().or_else(|| config.primary_model.clone());
-                let outputs = config.candidate_outputs.clone();
-                remote::Server::new(
-                    url,
-                    name,
-                    version,
-                    outputs,
-                    config.candidate_timeout,
-                    &config.candidate_credentials,
-                )
-                .map(|server| Self::Server(Box::new(server)))
+                let name = model.as_deref().or(primary_model).map(str::to_owned);
+                remote::Server::new(url, name, version, configured).map(|server| Self::Server(Box::new(server)))
             }
         }
     }
@@ -58,11 +51,16 @@ impl Candidate {
         }
     }
 
-    /// What it predicts; a server is taken to predict what the primary does.
-    pub fn task(&self) -> Option<Task> {
+    /// What it predicts; a server is taken to predict what the primary does, unless it is configured.
+    pub fn task(&self) -> Option<v1::Task> {
         match self {
-            Self::Package(model) => Some(model.task()),
-            Self::Server(_) => None,
+            Self::Package(model) => Some(match model.task() {
+                model::Task::Binary => v1::Task::Binary,
+                model::Task::Multiclass => v1::Task::Multiclass,
+                model::Task::Regression => v1::Task::Regression,
+                model::Task::Quantile => v1::Task::Quantile,
+            }),
+            Self::Server(server) => server.task(),
         }
     }
 

@@ -15,13 +15,16 @@ use crate::{
     disagreements,
     intake::{Kind, join},
     outlets,
+    rehearsal::Bounds,
     slicer::Declaration,
     verdict::Gates,
 };
 
+mod candidates;
 mod settings;
 mod validate;
 
+pub use candidates::{Entry, Table};
 pub use settings::Settings;
 pub(crate) use validate::Shown;
 
@@ -42,12 +45,24 @@ pub enum CandidateSource {
 }
 
 /// One of those who rehearse.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Rehearsing {
     /// Its name in reports; empty: as its model is called.
     pub name: String,
     /// Where it is.
     pub source: CandidateSource,
+    /// What it predicts, where it is on a server; absent: what the primary does.
+    pub task: Option<v1::Task>,
+    /// How its outputs are read, where it is on a server.
+    pub outputs: Outputs,
+    /// What is shown to its server, and to nobody else's.
+    pub credentials: Credentials,
+    /// When its values agree with the primary's.
+    pub tolerance: Tolerance,
+    /// What may wait for it, and how long it may take.
+    pub bounds: Bounds,
+    /// Exchanges at the same time with it.
+    pub concurrency: usize,
 }
 
 /// A configuration that can't be wrong.
@@ -67,8 +82,6 @@ pub struct Config {
     pub primary_task: Option<v1::Task>,
     /// How its outputs are read.
     pub primary_outputs: Outputs,
-    /// How the outputs of candidates on servers are read.
-    pub candidate_outputs: Outputs,
     /// How much may wait for its other half.
     pub join: join::Bounds,
     /// The share of requests that a primary without a tap answers twice.
@@ -89,17 +102,13 @@ pub struct Config {
     pub sample_rate: f64,
     /// What a verdict must prove.
     pub gates: Gates,
-    /// When values agree.
-    pub tolerance: Tolerance,
     /// The features by which rows are sliced; whether the model has them is known once it is.
     pub slices: Vec<Declaration>,
     /// Exchanges that may wait.
     pub queue: usize,
     /// Bytes that may wait.
     pub queue_bytes: usize,
-    /// Exchanges at the same time with each candidate; absent: see [`Config::concurrency_of`].
-    pub concurrency: Option<usize>,
-    /// For one exchange.
+    /// For one exchange; a candidate may have a time of its own.
     pub candidate_timeout: Duration,
     /// A collector; absent: as the standard variables say.
     pub otlp_endpoint: Option<String>,
@@ -113,8 +122,6 @@ pub struct Config {
     pub outlets: outlets::Config,
     /// What is shown to the primary.
     pub primary_credentials: Credentials,
-    /// What is shown to a candidate's server.
-    pub candidate_credentials: Credentials,
     /// TLS, and who may call what.
     pub identity: identity::settings::Config,
     /// Of the listener.
@@ -132,14 +139,4 @@ pub struct Config {
 /// Threads that the machine has for us.
 pub(crate) fn cores() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
-}
-
-impl Config {
-    /// Exchanges at the same time with a candidate.
-    pub fn concurrency_of(&self, candidate: &Rehearsing) -> usize {
-        self.concurrency.unwrap_or_else(|| match candidate.source {
-            CandidateSource::Package(_) => cores(),
-            CandidateSource::Server { .. } => 64,
-        })
-    }
 }

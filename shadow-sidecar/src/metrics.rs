@@ -37,6 +37,7 @@ const NOISE_OBSERVATIONS: &str = "shadow_noise_observations_total";
 const NOISE_SHARES: &str = "shadow_noise_shares_millionths_total";
 const FLIPS: &str = "shadow_flips_total";
 const UNMATCHED: &str = "shadow_unmatched_total";
+const NO_EPOCH: &str = "shadow_no_epoch_total";
 const CANDIDATE_ERRORS: &str = "shadow_candidate_errors_total";
 const LOWER: &str = "shadow_agreement_lower";
 const UPPER: &str = "shadow_agreement_upper";
@@ -217,6 +218,13 @@ impl Metrics {
         });
     }
 
+    /// Publishes how many exchanges came while no epoch could begin with this candidate.
+    pub fn without_epoch(&self, candidate: &str, count: u64) {
+        metrics::with_local_recorder(&self.recorder, || {
+            counter!(NO_EPOCH, "candidate" => candidate.to_owned()).absolute(count);
+        });
+    }
+
     /// Publishes whether the primary is reached, and what became of the requests of a mirror or a proxy.
     pub fn took_in(&self, state: &IntakeState) {
         metrics::with_local_recorder(&self.recorder, || {
@@ -305,6 +313,7 @@ fn describe() {
     );
     describe_counter!(FLIPS, "rows by the primary's and the candidate's class");
     describe_counter!(UNMATCHED, "exchanges that could not be compared, by reason");
+    describe_counter!(NO_EPOCH, "exchanges that came while no epoch could begin: the report's first reason says why");
     describe_counter!(CANDIDATE_ERRORS, "exchanges on which the candidate failed, by gRPC code");
     describe_gauge!(LOWER, "lower end of the confidence sequence for agreement; not to be aggregated");
     describe_gauge!(UPPER, "upper end of the confidence sequence for agreement; not to be aggregated");

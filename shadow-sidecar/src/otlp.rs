@@ -188,6 +188,15 @@ impl Otlp {
             each(tally.noise_floor().observations(), &[]);
         });
         real_sum(m, &source, "shadow.noise.shares", |tally, each| each(tally.noise_floor().shares(), &[]));
+        let candidate = source.clone();
+        m.u64_observable_counter("shadow.no_epoch")
+            .with_unit("{exchange}")
+            .with_callback(move |observer| {
+                if let Some(rehearsal) = candidate.0.upgrade() {
+                    observer.observe(rehearsal.without_epoch(), &[KeyValue::new("candidate", rehearsal.name())]);
+                }
+            })
+            .build();
         gauge(m, &source, "shadow.agreement.lower", |figures| Some(figures.lower));
         gauge(m, &source, "shadow.agreement.upper", |figures| Some(figures.upper));
         gauge(m, &source, "shadow.agreement.log_e", |figures| Some(figures.log_e));

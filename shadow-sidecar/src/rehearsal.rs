@@ -1,14 +1,15 @@
 //! The rehearsal of one candidate. An exchange goes into the tally of its epoch, through a bounded queue to the candidate, through
 //! the comparator and back into the tally.
 //!
-//! * `stage` — which [`Epoch`] it is, and what waits until there is one
+//! * `stage` — which [`Epoch`] it is
+//! * `waiting` — what is offered before that
 //! * `work` — the way of one exchange
 //! * `differing` — what is said of a row on which the models differ
 
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -24,13 +25,14 @@ use crate::{
     otlp::{DisagreementLogs, Histograms},
     slicer::Declaration,
     state::Saved,
-    tally::DropReason,
+    tally::{DropReason, Tally},
     verdict::Gates,
 };
 
 mod differing;
 mod epoch;
 mod stage;
+mod waiting;
 mod work;
 
 pub use epoch::{Epoch, Primary};
@@ -49,6 +51,8 @@ pub struct Rehearsal {
     slices: Vec<Declaration>,
     stage: Mutex<Stage>,
     manual_restarts: AtomicUsize,
+    /// Exchanges that came while no epoch could begin.
+    without_epoch: AtomicU64,
     intake: Arc<Mutex<IntakeState>>,
     queue: mpsc::Sender<Job>,
     jobs: AsyncMutex<mpsc::Receiver<Job>>,
@@ -98,6 +102,7 @@ impl Rehearsal {
             slices: Vec::new(),
             stage: Mutex::default(),
             manual_restarts: AtomicUsize::new(0),
+            without_epoch: AtomicU64::new(0),
             intake,
             queue,
             jobs: AsyncMutex::new(jobs),
@@ -177,6 +182,17 @@ impl Rehearsal {
             state.last_error.clone_from(problem);
         }
         state
+    }
+
+    /// What was offered while there is no epoch, and what became of it. None where there is one, or where nothing came.
+    pub fn before_epoch(&self) -> Option<Tally> {
+        let stage = self.stage();
+        if stage.epoch.is_some() { None } else { stage.waiting.tally() }
+    }
+
+    /// Exchanges that came while no epoch could begin, since the process has started.
+    pub fn without_epoch(&self) -> u64 {
+        self.without_epoch.load(Ordering::Relaxed)
     }
 
     /// What keeps this rehearsal from beginning; empty when nothing does.

@@ -42,10 +42,12 @@ pub async fn replay(
     );
     let mut working = JoinSet::new();
     for (rehearsal, candidate) in rehearsals.all().iter().zip(&config.candidates) {
-        for _ in 0..config.concurrency_of(candidate) {
+        for _ in 0..candidate.concurrency {
             working.spawn(rehearsal.clone().work());
         }
     }
+    let room = config.candidates.iter().map(|candidate| candidate.bounds.queue).min().unwrap_or_default() as u64 / 2;
+    let patience = config.candidates.iter().map(|candidate| candidate.bounds.timeout).max().unwrap_or_default();
     let mut offered = 0;
     while let Some(part) = block_in_place(|| recording.read())? {
         match part {
@@ -63,7 +65,7 @@ pub async fn replay(
             }
             Part::Exchanges(exchanges) => {
                 for exchange in exchanges {
-                    drained(&rehearsals, config.queue as u64 / 2).await;
+                    drained(&rehearsals, room).await;
                     rehearsals.offer(exchange);
                     offered += 1;
                 }
@@ -71,7 +73,7 @@ pub async fn replay(
             }
         }
     }
-    rehearsals.finish(config.candidate_timeout * 2).await;
+    rehearsals.finish(patience * 2).await;
     for rehearsal in rehearsals.all() {
         rehearsal.look();
     }

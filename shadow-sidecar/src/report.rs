@@ -33,7 +33,15 @@ pub fn report(rehearsal: &Rehearsal) -> v1::Report {
     let Some(epoch) = rehearsal.epoch() else {
         let (name, version) = rehearsal.identity();
         let candidate = Some(v1::ModelVersion { name, version });
-        return v1::Report { epoch: Some(v1::Epoch { candidate, ..v1::Epoch::default() }), ..empty };
+        let before = rehearsal.before_epoch();
+        let problem = rehearsal.problem();
+        return v1::Report {
+            epoch: Some(v1::Epoch { candidate, ..v1::Epoch::default() }),
+            reasons: if problem.is_empty() { empty.reasons } else { vec![format!("no epoch can begin: {problem}")] },
+            exchanges: before.as_ref().map(|tally| conservation(tally.exchanges())),
+            rows: before.as_ref().map(|tally| conservation(tally.rows())),
+            ..empty
+        };
     };
     // A copy, so that comparisons need not wait for the bounds to be computed.
     let tally = epoch.tally().clone();

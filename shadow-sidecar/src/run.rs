@@ -34,7 +34,7 @@ use crate::{
     otlp::{DisagreementLogs, Histograms, Logs, Otlp},
     outlets::Outlets,
     page,
-    rehearsal::{Bounds, Rehearsal, unix_nanos},
+    rehearsal::{Rehearsal, unix_nanos},
     rehearsals::Rehearsals,
     service::{Front, MESSAGES, Way},
     state::StateFile,
@@ -198,7 +198,7 @@ impl Sidecar {
         edge.pulse().watch(&health, &phases).map_err(system)?;
 
         for (rehearsal, candidate) in rehearsals.all().iter().zip(&config.candidates) {
-            for _ in 0..config.concurrency_of(candidate) {
+            for _ in 0..candidate.concurrency {
                 tasks.spawn(rehearsal.clone().work());
             }
         }
@@ -278,8 +278,8 @@ pub(crate) async fn open(
     intake.lock().unwrap_or_else(PoisonError::into_inner).kind = config.intake;
     let mut all = Vec::new();
     for candidate in &config.candidates {
-        let (opening, source) = (config.clone(), candidate.source.clone());
-        let opened = tokio::task::spawn_blocking(move || Candidate::open(&opening, &source))
+        let (opening, primary_model) = (candidate.clone(), config.primary_model.clone());
+        let opened = tokio::task::spawn_blocking(move || Candidate::open(&opening, primary_model.as_deref()))
             .await
             .map_err(system)?
             .map_err(|error| match candidate.source {
@@ -288,12 +288,11 @@ pub(crate) async fn open(
                 CandidateSource::Server { .. } => StartError::Files(format!("{error:#}")),
             })?;
         let histograms = otlp.map_or_else(Histograms::default, Otlp::histograms);
-        let bounds = Bounds { queue: config.queue, queue_bytes: config.queue_bytes, timeout: config.candidate_timeout };
         let rehearsal = Rehearsal::new(
             &candidate.name,
             opened,
-            (config.gates, config.tolerance),
-            bounds,
+            (config.gates, candidate.tolerance),
+            candidate.bounds,
             intake.clone(),
             metrics.clone(),
             histograms,
@@ -387,6 +386,9 @@ async fn tick(rehearsals: Arc<Rehearsals>, metrics: Arc<Metrics>) {
         }
         for rehearsal in rehearsals.all() {
             rehearsal.look();
+            if publishing.is_some() {
+                metrics.without_epoch(&rehearsal.name(), rehearsal.without_epoch());
+            }
             if publishing.is_some()
                 && let Some(epoch) = rehearsal.epoch()
             {

@@ -18,19 +18,30 @@ const OTHER: &str = "other";
 /// The slice of rows without a value.
 const MISSING: &str = "missing";
 
-/// One feature by which rows are sliced, as it was declared: `feature` or `feature:edge,edge,...`.
-#[derive(Debug, Clone, PartialEq)]
+/// One feature by which rows are sliced, as it was declared: `feature`, `feature:edge,edge,...` or `feature=value,value,...`.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Declaration {
     /// The feature's name.
     pub feature: String,
-    /// Ascending. Empty: one slice for each category.
+    /// Of numbers, ascending.
     pub edges: Vec<f64>,
+    /// Those that have a slice of their own. Empty, without edges: one slice for each category of the schema.
+    pub values: Vec<String>,
 }
 
 impl std::str::FromStr for Declaration {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || format!("expected feature, feature:edge,edge,... or feature=value,value,..., got {text:?}");
+        if let Some((feature, values)) = text.split_once('=') {
+            let values: Vec<String> = values.split(',').map(|value| value.trim().to_owned()).collect();
+            let repeated = values.iter().enumerate().any(|(n, value)| values[..n].contains(value));
+            if feature.trim().is_empty() || repeated || values.iter().any(String::is_empty) {
+                return Err(expected());
+            }
+            return Ok(Self { feature: feature.trim().to_owned(), values, ..Self::default() });
+        }
         // A name may have colons: edges come after the last one, if these are numbers.
         let (feature, edges) = match text.rsplit_once(':') {
             Some((feature, edges)) => {
@@ -40,13 +51,13 @@ impl std::str::FromStr for Declaration {
             None => (text, Vec::new()),
         };
         if feature.trim().is_empty() {
-            return Err(format!("expected feature or feature:edge,edge,..., got {text:?}"));
+            return Err(expected());
         }
         let ascending = edges.is_sorted_by(|a, b| a < b) && edges.iter().all(|edge| edge.is_finite());
         if !ascending {
             return Err(format!("expected finite edges in ascending order, got {text:?}"));
         }
-        Ok(Self { feature: feature.trim().to_owned(), edges })
+        Ok(Self { feature: feature.trim().to_owned(), edges, ..Self::default() })
     }
 }
 
@@ -70,6 +81,8 @@ struct Sliced {
 enum By {
     /// Codes below this have a slice of their own.
     Code(u16),
+    /// So many slices of values; and for each code its own, or that of others.
+    Listed(u16, Vec<u16>),
     Edges(Vec<f64>),
 }
 
@@ -85,7 +98,7 @@ impl Slicer {
             problems.push(format!("slices: expected at most {MAX_FEATURES} features, got {}", declared.len()));
         }
         let mut slicer = Self::default();
-        for (index, Declaration { feature: name, edges }) in declared.iter().enumerate() {
+        for (index, Declaration { feature: name, edges, values }) in declared.iter().enumerate() {
             let mut wrong = |what: &dyn Display| problems.push(format!("slices: {name:?} {what}"));
             let Some(column) = schema.index_of(name) else {
                 wrong(&"is no feature of the model");
@@ -103,14 +116,21 @@ impl Slicer {
                 wrong(&format_args!("is of kind {kind} {what}"));
                 continue;
             }
+            let known = values_of(feature);
+            let unknown: Vec<&str> = values.iter().filter(|value| !known.contains(value)).map(String::as_str).collect();
+            if !unknown.is_empty() {
+                wrong(&format_args!("has no {}", unknown.join(", ")));
+                continue;
+            }
             // Two slices, at least, are kept for each feature still to come.
             let kept = 2 * (declared.len() - index - 1);
             let room = MAX_SLICES.saturating_sub(slicer.names.len() + kept);
-            if edges.len() + 2 > room {
-                wrong(&format_args!("has {} edges, which make more than {room} slices", edges.len()));
+            if edges.len().max(values.len()) + 2 > room {
+                let (count, what) = if edges.is_empty() { (values.len(), "values") } else { (edges.len(), "edges") };
+                wrong(&format_args!("has {count} {what}, which make more than {room} slices"));
                 continue;
             }
-            slicer.add(column, feature, edges, room);
+            slicer.add(column, feature, &declared[index], room);
         }
         if problems.is_empty() { Ok(slicer) } else { Err(problems) }
     }
@@ -138,14 +158,19 @@ impl Slicer {
         }
     }
 
-    fn add(&mut self, column: usize, feature: &Feature, edges: &[f64], room: usize) {
+    fn add(&mut self, column: usize, feature: &Feature, declared: &Declaration, room: usize) {
         let first = self.names.len() as u16;
         let name = feature.name();
-        let by = if edges.is_empty() {
-            let values: Vec<String> = match feature.kind() {
-                Kind::Bool => vec!["false".to_owned(), "true".to_owned()],
-                _ => feature.categories().iter().map(model::Scalar::to_text).collect(),
-            };
+        let Declaration { edges, values: listed, .. } = declared;
+        let by = if !listed.is_empty() {
+            let others = listed.len() as u16 + 1;
+            let slice = |value: &String| listed.iter().position(|own| own == value).map_or(others, |at| at as u16);
+            let slices = values_of(feature).iter().map(slice).collect();
+            let named = listed.iter().map(String::as_str).chain([MISSING, OTHER]);
+            self.names.extend(named.map(|value| format!("{name}={value}")));
+            By::Listed(listed.len() as u16, slices)
+        } else if edges.is_empty() {
+            let values = values_of(feature);
             let own = values.len().min(room.saturating_sub(2));
             let named = values.iter().take(own).map(String::as_str).chain([MISSING, OTHER]);
             self.names.extend(named.map(|value| format!("{name}={value}")));
@@ -155,9 +180,17 @@ impl Slicer {
             let below = edges.first().map(|edge| format!("{name}<{edge}"));
             let above = edges.last().map(|edge| format!("{name}>={edge}"));
             self.names.extend(below.into_iter().chain(between).chain(above).chain([format!("{name}={MISSING}")]));
-            By::Edges(edges.to_vec())
+            By::Edges(edges.clone())
         };
         self.features.push(Sliced { column, first, by });
+    }
+}
+
+/// The values of a feature that has codes, in their order.
+fn values_of(feature: &Feature) -> Vec<String> {
+    match feature.kind() {
+        Kind::Bool => vec!["false".to_owned(), "true".to_owned()],
+        _ => feature.categories().iter().map(model::Scalar::to_text).collect(),
     }
 }
 
@@ -168,7 +201,9 @@ impl Sliced {
             By::Code(own) if value.is_nan() => *own,
             // Codes are whole numbers; -1 is an unseen category.
             By::Code(own) if value >= 0.0 && value < f64::from(*own) => value as u16,
-            By::Code(own) => own + 1,
+            By::Listed(own, _) if value.is_nan() => *own,
+            By::Listed(own, slices) if value >= 0.0 => slices.get(value as usize).copied().unwrap_or(own + 1),
+            By::Code(own) | By::Listed(own, _) => own + 1,
             By::Edges(edges) if value.is_nan() => edges.len() as u16 + 1,
             By::Edges(edges) => edges.partition_point(|&edge| edge <= value) as u16,
         }

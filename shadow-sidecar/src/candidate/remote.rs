@@ -11,18 +11,19 @@ use anyhow::Context;
 use model::{Kind, Schema};
 use tonic::{Code, Status, metadata::MetadataValue, service::interceptor::InterceptedService, transport::Channel};
 use understudy::{
-    identity::credentials::{Bearer, Credentials},
+    identity::credentials::Bearer,
     inference::{
         InferTensorContents, ModelInferRequest, ModelMetadataRequest,
         grpc_inference_service_client::GrpcInferenceServiceClient, model_infer_request::InferInputTensor,
     },
-    v1::{PredictRequest, Row, value},
+    v1::{PredictRequest, Row, Task, value},
 };
 
 use super::backoff::Backoff;
 use crate::{
     answers::{self, Outputs, Reading},
     compare::{Answer, Role},
+    config::Rehearsing,
     exchange::Request,
     intake::MARKER,
     rehearsal::{Epoch, Primary},
@@ -44,6 +45,8 @@ pub struct Server {
     /// Name and version: both may be learned later.
     identity: Mutex<(String, String)>,
     /// As configured.
+    task: Option<Task>,
+    /// As configured.
     outputs: Outputs,
     /// How its answers are read, once it has described them.
     reading: Mutex<Reading>,
@@ -53,14 +56,9 @@ pub struct Server {
 }
 
 impl Server {
-    pub(super) fn new(
-        url: &str,
-        name: Option<String>,
-        version: &str,
-        outputs: Outputs,
-        timeout: Duration,
-        credentials: &Credentials,
-    ) -> anyhow::Result<Self> {
+    pub(super) fn new(url: &str, name: Option<String>, version: &str, configured: &Rehearsing) -> anyhow::Result<Self> {
+        let Rehearsing { task, outputs, credentials, bounds, .. } = configured;
+        let timeout = bounds.timeout;
         let dialer = credentials.dialer(url).map_err(anyhow::Error::msg).context("candidate")?;
         let bearer = credentials.bearer().map_err(anyhow::Error::msg).context("candidate-token-file")?;
         let channel = dialer
@@ -72,7 +70,8 @@ impl Server {
             timeout,
             asked_version: version.to_owned(),
             identity: Mutex::new((name.unwrap_or_default(), version.to_owned())),
-            outputs,
+            task: *task,
+            outputs: outputs.clone(),
             reading: Mutex::default(),
             schema: Mutex::default(),
             backoff: Backoff::default(),
@@ -81,6 +80,11 @@ impl Server {
 
     pub(super) fn identity(&self) -> (String, String) {
         self.identity.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// As configured.
+    pub(super) fn task(&self) -> Option<Task> {
+        self.task
     }
 
     /// As configured.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use super::candidates::Entry;
+
 /// Raw settings: each is a flag, an environment variable and a TOML key of the same name.
 #[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -19,9 +21,10 @@ pub struct Settings {
     /// Who rehearses: a package (directory), or a server of the Open Inference Protocol (http(s)://HOST:PORT)
     #[arg(long, env = "SHADOW_CANDIDATE", value_name = "DIR|URL")]
     pub candidate: Option<String>,
-    /// Several candidates, each NAME=DIR or NAME=URL, instead of one
+    /// Several candidates, each NAME=DIR or NAME=URL, instead of one; in the file also tables, [[candidates]], with model, outputs
+    /// and token of its own for each
     #[arg(long, env = "SHADOW_CANDIDATES", value_name = "NAME=DIR|URL", value_delimiter = ',')]
-    pub candidates: Option<Vec<String>>,
+    pub candidates: Option<Vec<Entry>>,
     /// The way in of exchanges: "tap" (the primary's own copy), "mirror" (gRPC calls to grpc-listen are a mesh's copies of
     /// requests), "proxy" (gRPC calls to grpc-listen are passed on to the primary) [default: tap]
     #[arg(long, env = "SHADOW_INTAKE", value_name = "INTAKE")]
@@ -112,7 +115,7 @@ pub struct Settings {
     /// Its private key (PEM)
     #[arg(long, env = "SHADOW_CANDIDATE_KEY", value_name = "FILE")]
     pub candidate_key: Option<PathBuf>,
-    /// A file with the token that is sent to it
+    /// A file with the token that is sent to it; where there are several servers [[candidates]] says whose it is
     #[arg(long, env = "SHADOW_CANDIDATE_TOKEN_FILE", value_name = "FILE")]
     pub candidate_token_file: Option<PathBuf>,
     /// Where gRPC is served [default: 0.0.0.0:8011]
@@ -158,9 +161,10 @@ pub struct Settings {
     /// See tolerance-absolute [default: 0.01]
     #[arg(long, env = "SHADOW_TOLERANCE_RELATIVE", value_name = "X")]
     pub tolerance_relative: Option<f64>,
-    /// Segments of rows to be judged by themselves: a feature (one for each category), or feature:edge,edge,... for
-    /// numbers; separated by semicolons; at most 64 segments in all
-    #[arg(long, env = "SHADOW_SLICES", value_name = "FEATURE[:EDGES]", value_delimiter = ';')]
+    /// Segments of rows to be judged by themselves: a feature (one for each category), feature=value,value,... (one for each of
+    /// these), or feature:edge,edge,... for numbers; separated by semicolons; at most 64 segments in all. Where neither model has a
+    /// schema they are inputs by name, and need values or edges
+    #[arg(long, env = "SHADOW_SLICES", value_name = "FEATURE[=VALUES|:EDGES]", value_delimiter = ';')]
     pub slices: Option<Vec<String>>,
     /// A slice is named when its agreement is proven to be below the gate by more than this [default: 0]
     #[arg(long, env = "SHADOW_SLICE_MARGIN", value_name = "SHARE")]

@@ -9,13 +9,14 @@ use understudy::{
     v1,
 };
 
-use super::{CandidateSource, Config, Rehearsing, Settings};
+use super::{Config, Settings, candidates::Shared};
 use crate::{
     answers::{Decision, Outputs},
     compare::Tolerance,
     disagreements,
     intake::{Kind, join},
     outlets,
+    rehearsal::Bounds,
     verdict::Gates,
 };
 
@@ -33,56 +34,8 @@ impl Settings {
                 Address::Unix(PathBuf::new())
             })
         };
-        let url = |p: &mut Problems, name: &str, text: &str| {
-            let known = ["http://", "https://", "unix:"].iter().any(|scheme| text.starts_with(scheme));
-            if !known || tonic::transport::Endpoint::from_shared(text.to_owned()).is_err() {
-                p.add(name, format_args!("expected http://HOST:PORT, https://HOST:PORT or unix:PATH, got {text:?}"));
-            }
-        };
         let primary = self.primary.unwrap_or_else(|| "http://127.0.0.1:8001".into());
         url(p, "primary", &primary);
-        let on_server = [("candidate-model", &self.candidate_model), ("candidate-version", &self.candidate_version)];
-        let source = |p: &mut Problems, setting: &str, text: String| {
-            if text.contains("://") || text.starts_with("unix:") {
-                url(p, setting, &text);
-                let version = self.candidate_version.clone().unwrap_or_default();
-                return CandidateSource::Server { url: text, model: self.candidate_model.clone(), version };
-            }
-            CandidateSource::Package(text.into())
-        };
-        let mut candidates = Vec::new();
-        match (self.candidate, self.candidates) {
-            (None, None) => p.add("candidate", "expected a directory or http://HOST:PORT, got nothing"),
-            (Some(_), Some(_)) => p.add("candidate", "either candidate or candidates, not both"),
-            (Some(text), None) => {
-                candidates.push(Rehearsing { name: String::new(), source: source(p, "candidate", text) });
-            }
-            (None, Some(list)) => {
-                for text in list {
-                    match text.split_once('=') {
-                        Some((name, place)) if !name.is_empty() && !place.is_empty() => {
-                            let source = source(p, "candidates", place.to_owned());
-                            candidates.push(Rehearsing { name: name.to_owned(), source });
-                        }
-                        _ => p.add("candidates", format_args!("expected NAME=DIR or NAME=URL, got {text:?}")),
-                    }
-                }
-                if candidates.is_empty() {
-                    p.add("candidates", "expected NAME=DIR or NAME=URL, got nothing");
-                }
-                for (n, candidate) in candidates.iter().enumerate() {
-                    if candidates[..n].iter().any(|earlier| earlier.name == candidate.name) {
-                        p.add("candidates", format_args!("two are called {:?}", candidate.name));
-                    }
-                }
-            }
-        }
-        let package = |candidate: &Rehearsing| matches!(candidate.source, CandidateSource::Package(_));
-        if !candidates.is_empty() && candidates.iter().all(package) {
-            for (name, _) in on_server.into_iter().filter(|(_, value)| value.is_some()) {
-                p.add(name, "only for a candidate on a server; a package says its own");
-            }
-        }
         let primary_tap = match self.primary_tap.as_deref() {
             None | Some("auto") => None,
             Some("on") => Some(true),
@@ -96,32 +49,44 @@ impl Settings {
         if intake == Kind::Tap && primary_tap == Some(false) {
             p.add("primary-tap", "can't be off when intake is tap");
         }
-        let primary_task = self.primary_task.as_deref().and_then(|text| match text {
-            "binary" => Some(v1::Task::Binary),
-            "multiclass" => Some(v1::Task::Multiclass),
-            "regression" => Some(v1::Task::Regression),
-            "quantile" => Some(v1::Task::Quantile),
-            "tensor" => Some(v1::Task::Tensor),
-            other => {
-                p.add(
-                    "primary-task",
-                    format_args!("expected binary, multiclass, regression, quantile or tensor, got {other:?}"),
-                );
-                None
-            }
-        });
+        let primary_task = task(p, "primary-task", self.primary_task.as_deref());
         let primary_outputs = Outputs {
             label: self.primary_label_output,
             scores: self.primary_scores_output,
             classes: self.primary_classes.unwrap_or_default(),
             decision: decision(p, "primary-decision", self.primary_decision.as_deref()),
         };
-        let candidate_outputs = Outputs {
-            label: self.candidate_label_output,
-            scores: self.candidate_scores_output,
-            classes: self.candidate_classes.unwrap_or_default(),
-            decision: decision(p, "candidate-decision", self.candidate_decision.as_deref()),
+        let bounds = Bounds {
+            queue: p.number("queue", self.queue, 4096, 1..=1 << 20),
+            queue_bytes: p.number("queue-bytes", self.queue_bytes, 32 << 20, 1..=1 << 40),
+            timeout: p.duration("candidate-timeout", self.candidate_timeout.as_deref(), Duration::from_secs(2)),
         };
+        let shown = Shown {
+            prefix: "candidate",
+            ca: self.candidate_ca,
+            certificate: self.candidate_cert,
+            key: self.candidate_key,
+            token: self.candidate_token_file,
+        };
+        let candidates = Shared {
+            model: self.candidate_model,
+            version: self.candidate_version,
+            outputs: Outputs {
+                label: self.candidate_label_output,
+                scores: self.candidate_scores_output,
+                classes: self.candidate_classes.unwrap_or_default(),
+                decision: decision(p, "candidate-decision", self.candidate_decision.as_deref()),
+            },
+            tolerance: Tolerance {
+                absolute: p.number("tolerance-absolute", self.tolerance_absolute, 1e-9, 0.0..=f64::MAX),
+                relative: p.number("tolerance-relative", self.tolerance_relative, 0.01, 0.0..=f64::MAX),
+            },
+            bounds,
+            concurrency: self.concurrency.map(|concurrency| p.number("concurrency", Some(concurrency), 1, 1..=4096)),
+            credentials: Credentials::default(),
+            told: Vec::new(),
+        }
+        .candidates(p, shown, self.candidate, self.candidates);
         if let Some(endpoint) = &self.otlp_endpoint {
             url(p, "otlp-endpoint", endpoint);
         }
@@ -190,15 +155,6 @@ impl Settings {
             token: self.primary_token_file,
         }
         .validate(p, primary.starts_with("https://"));
-        let encrypted = |candidate: &Rehearsing| matches!(&candidate.source, CandidateSource::Server { url, .. } if url.starts_with("https://"));
-        let candidate_credentials = Shown {
-            prefix: "candidate",
-            ca: self.candidate_ca,
-            certificate: self.candidate_cert,
-            key: self.candidate_key,
-            token: self.candidate_token_file,
-        }
-        .validate(p, candidates.iter().any(encrypted));
         let otlp_credentials =
             Shown { prefix: "otlp", ca: self.otlp_ca, certificate: self.otlp_cert, key: self.otlp_key, token: None }
                 // Else the standard variables say where it is.
@@ -213,7 +169,6 @@ impl Settings {
             primary_tap,
             primary_task,
             primary_outputs,
-            candidate_outputs,
             join: join::Bounds {
                 capacity: p.number("join-capacity", self.join_capacity, 8192, 1..=1 << 20),
                 bytes: p.number("join-bytes", self.join_bytes, 64 << 20, 1..=1 << 40),
@@ -228,19 +183,10 @@ impl Settings {
             admin_listen: address(p, "admin-listen", self.admin_listen, "0.0.0.0:8012"),
             sample_rate: p.number("sample-rate", self.sample_rate, 1.0, f64::MIN_POSITIVE..=1.0),
             gates,
-            tolerance: Tolerance {
-                absolute: p.number("tolerance-absolute", self.tolerance_absolute, 1e-9, 0.0..=f64::MAX),
-                relative: p.number("tolerance-relative", self.tolerance_relative, 0.01, 0.0..=f64::MAX),
-            },
             slices,
-            queue: p.number("queue", self.queue, 4096, 1..=1 << 20),
-            queue_bytes: p.number("queue-bytes", self.queue_bytes, 32 << 20, 1..=1 << 40),
-            concurrency: self.concurrency.map(|concurrency| p.number("concurrency", Some(concurrency), 1, 1..=4096)),
-            candidate_timeout: p.duration(
-                "candidate-timeout",
-                self.candidate_timeout.as_deref(),
-                Duration::from_secs(2),
-            ),
+            queue: bounds.queue,
+            queue_bytes: bounds.queue_bytes,
+            candidate_timeout: bounds.timeout,
             otlp_endpoint: self.otlp_endpoint,
             otlp_interval: self
                 .otlp_interval
@@ -268,7 +214,6 @@ impl Settings {
             }
             .validate(p, ("reports", self.reports.as_deref())),
             primary_credentials,
-            candidate_credentials,
             otlp_credentials,
             limits: Limits {
                 connections,
@@ -297,8 +242,32 @@ impl Settings {
     }
 }
 
+/// Where a gRPC server is.
+pub(super) fn url(p: &mut Problems, setting: &str, text: &str) {
+    let known = ["http://", "https://", "unix:"].iter().any(|scheme| text.starts_with(scheme));
+    if !known || tonic::transport::Endpoint::from_shared(text.to_owned()).is_err() {
+        p.add(setting, format_args!("expected http://HOST:PORT, https://HOST:PORT or unix:PATH, got {text:?}"));
+    }
+}
+
+/// What a model predicts.
+pub(super) fn task(p: &mut Problems, setting: &str, text: Option<&str>) -> Option<v1::Task> {
+    match text? {
+        "binary" => Some(v1::Task::Binary),
+        "multiclass" => Some(v1::Task::Multiclass),
+        "regression" => Some(v1::Task::Regression),
+        "quantile" => Some(v1::Task::Quantile),
+        "tensor" => Some(v1::Task::Tensor),
+        other => {
+            let known = "binary, multiclass, regression, quantile or tensor";
+            p.add(setting, format_args!("expected {known}, got {other:?}"));
+            None
+        }
+    }
+}
+
 /// `argmax`, or `threshold=X`.
-fn decision(p: &mut Problems, setting: &str, text: Option<&str>) -> Option<Decision> {
+pub(super) fn decision(p: &mut Problems, setting: &str, text: Option<&str>) -> Option<Decision> {
     let text = text?;
     let threshold = text.strip_prefix("threshold=").and_then(|number| number.parse::<f64>().ok());
     match threshold.filter(|threshold| threshold.is_finite()) {

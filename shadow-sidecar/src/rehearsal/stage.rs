@@ -1,4 +1,4 @@
-//! Where a rehearsal stands: who answers the clients, which epoch it is, and what waits until there is one.
+//! Where a rehearsal stands: who answers the clients, and which epoch it is.
 
 use std::{
     sync::{Arc, MutexGuard, atomic::Ordering},
@@ -13,12 +13,12 @@ use understudy::v1;
 use super::{
     Rehearsal,
     epoch::{Epoch, Parts, Primary},
+    waiting::Waiting,
 };
 use crate::{
     candidate::Candidate,
     compare::{self, Comparator},
     disagreements::{self, Disagreements, Reader, Schemas},
-    exchange::Offered,
     slicer::Slicing,
     state::Saved,
     tally::{DropReason, Measures},
@@ -44,24 +44,6 @@ pub(super) struct Stage {
     pub(super) problem: String,
     /// What an earlier process has counted, until the first epoch begins.
     pub(super) saved: Option<Saved>,
-}
-
-/// Exchanges that wait for an epoch, and those for which there was no room.
-#[derive(Default)]
-pub(super) struct Waiting {
-    pub(super) offered: Vec<Arc<Offered>>,
-    pub(super) bytes: usize,
-    /// By reason: exchanges and rows.
-    lost: Vec<(DropReason, u64, u64)>,
-}
-
-impl Waiting {
-    pub(super) fn add(&mut self, reason: DropReason, exchanges: u64, rows: u64) {
-        match self.lost.iter_mut().find(|(known, ..)| *known == reason) {
-            Some((_, all, all_rows)) => (*all, *all_rows) = (*all + exchanges, *all_rows + rows.max(exchanges)),
-            None => self.lost.push((reason, exchanges, rows.max(exchanges))),
-        }
-    }
 }
 
 impl Rehearsal {
@@ -125,8 +107,8 @@ impl Rehearsal {
             Err(error) => {
                 tracing::error!(candidate = self.name(), error = format!("{error:#}"), "no epoch can begin");
                 stage.problem = format!("{error:#}");
-                // Nothing waits for what will not begin.
-                (stage.waiting, stage.settling) = (Waiting::default(), None);
+                stage.settling = None;
+                self.without_epoch.fetch_add(stage.waiting.give_up(), Ordering::Relaxed);
                 return;
             }
         };
@@ -140,13 +122,13 @@ impl Rehearsal {
         );
         stage.problem.clear();
         stage.number = epoch.number;
-        let waiting = std::mem::take(&mut stage.waiting);
         stage.epoch = Some(epoch.clone());
-        drop(stage);
-        for (reason, exchanges, rows) in waiting.lost {
+        let Waiting { offered, lost, .. } = std::mem::take(&mut stage.waiting);
+        for (reason, exchanges, rows) in lost {
             epoch.tally().lost(reason, exchanges, rows);
         }
-        for offered in waiting.offered {
+        // Before the stage is left: what comes now comes after them.
+        for offered in offered {
             self.enqueue(offered, epoch.clone());
         }
     }
@@ -160,14 +142,8 @@ impl Rehearsal {
             v1::Task::Tensor => compare::Task::Tensor,
             v1::Task::Unspecified => anyhow::bail!("the primary does not say what it predicts"),
         };
-        let own = match self.candidate.task() {
-            None => task,
-            Some(model::Task::Binary) => compare::Task::Binary,
-            Some(model::Task::Multiclass) => compare::Task::Multiclass,
-            Some(model::Task::Regression) => compare::Task::Regression,
-            Some(model::Task::Quantile) => compare::Task::Quantile,
-        };
-        anyhow::ensure!(own == task, "the primary's task is {task:?}, the candidate's {own:?}");
+        let own = self.candidate.task().unwrap_or(primary.task);
+        anyhow::ensure!(own == primary.task, "the primary's task is {task:?}, the candidate's {own:?}");
         let classes = self.candidate.classes(&primary.classes);
         let comparator = Comparator::new(task, &primary.classes, &classes, self.tolerance)?;
         let slicing = self.slicing_of(&primary)?;
@@ -200,13 +176,20 @@ impl Rehearsal {
         Disagreements::new(keep, Reader::new(inputs, &schemas), [primary.classes.clone(), classes])
     }
 
-    /// By the primary's schema, which is what its clients send.
+    /// By the primary's schema, which is what its clients send; where nobody knows it, by the candidate's, else by names.
     fn slicing_of(&self, primary: &Primary) -> anyhow::Result<Option<Slicing>> {
         if self.slices.is_empty() {
             return Ok(None);
         }
-        let schema = Schema::parse(&primary.schema_json).context("slices: the primary's schema can't be read")?;
-        let slicing = Slicing::new(schema, &self.slices).map_err(|problems| anyhow::anyhow!(problems.join("; ")))?;
-        Ok(Some(slicing))
+        let own = self.candidate.schemas().schema;
+        let (whose, json) =
+            if primary.schema_json.is_empty() { ("candidate", &*own) } else { ("primary", &*primary.schema_json) };
+        let slicing = if json.is_empty() {
+            Slicing::by_name(&self.slices)
+        } else {
+            let schema = Schema::parse(json).with_context(|| format!("slices: the {whose}'s schema can't be read"))?;
+            Slicing::new(schema, &self.slices)
+        };
+        slicing.map(Some).map_err(|problems| anyhow::anyhow!(problems.join("; ")))
     }
 }

@@ -38,18 +38,9 @@ impl Rehearsal {
             drop(stage);
             return self.enqueue(offered.clone(), epoch);
         }
-        if stage.primary.is_none() || stage.settling.is_none() {
-            return;
-        }
-        let rows = u64::from(offered.exchange.rows);
-        let waiting = &mut stage.waiting;
-        let bytes = waiting.bytes + offered.bytes();
-        if waiting.offered.len() < self.bounds.queue && bytes <= self.bounds.queue_bytes {
-            waiting.bytes = bytes;
-            waiting.offered.push(offered.clone());
-        } else {
-            waiting.add(DropReason::QueueFull, 1, rows);
-        }
+        let hopeful = stage.settling.is_some();
+        self.without_epoch.fetch_add(u64::from(!hopeful), Ordering::Relaxed);
+        stage.waiting.offer(offered, if hopeful { Some(self.bounds) } else { None });
     }
 
     pub(super) fn enqueue(&self, offered: Arc<Offered>, epoch: Arc<Epoch>) {
@@ -81,7 +72,10 @@ impl Rehearsal {
         match &stage.epoch {
             Some(epoch) => epoch.tally().lost(reason, exchanges, rows),
             None if stage.settling.is_some() => stage.waiting.add(reason, exchanges, rows),
-            None => {}
+            None => {
+                self.without_epoch.fetch_add(exchanges, Ordering::Relaxed);
+                stage.waiting.add(DropReason::NoEpoch, exchanges, rows);
+            }
         }
     }
 

@@ -1,6 +1,8 @@
-//! The slices of a request as it came: only the values of the declared features are read, by the primary's schema.
+//! The slices of a request as it came: only the values of the declared features are read, by the primary's schema, by the
+//! candidate's where nobody knows that, and by the names of inputs where there is none at all.
 
-use model::{Batch, Policy, Schema, Value};
+use model::{Batch, Feature, Policy, Refusal, Repair, Schema, Value};
+use serde_json::json;
 use understudy::{
     inference::{InferTensorContents, ModelInferRequest, model_infer_request::InferInputTensor},
     v1::{Row, value::Kind},
@@ -13,6 +15,8 @@ use super::{Declaration, Slicer};
 pub struct Slicing {
     schema: Schema,
     slicer: Slicer,
+    /// The schema is made of the declarations: it knows neither the other features nor their order, and a number is no code.
+    by_name: bool,
 }
 
 impl Slicing {
@@ -22,7 +26,36 @@ impl Slicing {
     /// As [`Slicer::new`].
     pub fn new(schema: Schema, declared: &[Declaration]) -> Result<Self, Vec<String>> {
         let slicer = Slicer::new(&schema, declared)?;
-        Ok(Self { schema, slicer })
+        Ok(Self { schema, slicer, by_name: false })
+    }
+
+    /// For rows of which nothing is known but what is declared: inputs, or named values, that are numbers where edges are
+    /// declared, and compared as texts with the values that are.
+    ///
+    /// # Errors
+    /// As [`Slicer::new`]; and a feature without edges and values.
+    pub fn by_name(declared: &[Declaration]) -> Result<Self, Vec<String>> {
+        let undeclared = declared.iter().filter(|one| one.edges.is_empty() && one.values.is_empty());
+        let problems: Vec<String> = undeclared
+            .map(|one| {
+                let name = &one.feature;
+                format!(
+                    "slices: {name:?} needs its values, {name}=value,value,..., or edges, because nobody has a schema"
+                )
+            })
+            .collect();
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let first =
+            |(index, one): &(usize, &Declaration)| !declared[..*index].iter().any(|it| it.feature == one.feature);
+        let features = declared.iter().enumerate().filter(first).map(|(_, one)| match one.values.as_slice() {
+            [] => json!({ "name": one.feature, "kind": "float" }),
+            values => json!({ "name": one.feature, "kind": "text", "categories": values }),
+        });
+        let schema = json!({ "features": features.collect::<Vec<_>>() }).to_string();
+        let schema = Schema::parse(schema.as_bytes()).map_err(|error| vec![format!("slices: {error}")])?;
+        Ok(Self { by_name: true, ..Self::new(schema, declared)? })
     }
 
     /// The slices.
@@ -58,8 +91,13 @@ impl Slicing {
         let width = self.schema.features().len();
         for (index, input) in request.inputs.iter().enumerate() {
             let raw = request.raw_input_contents.get(index).map(AsRef::as_ref);
-            let matrix =
-                input.shape.get(1) == Some(&(width as i64)) && width > 1 && self.schema.index_of(&input.name).is_none();
+            if self.by_name && input.shape.get(1..).unwrap_or_default().iter().any(|width| *width != 1) {
+                continue;
+            }
+            let matrix = !self.by_name
+                && input.shape.get(1) == Some(&(width as i64))
+                && width > 1
+                && self.schema.index_of(&input.name).is_none();
             for sliced in &self.slicer.features {
                 let column = sliced.column;
                 let named = self.schema.features().get(column).is_some_and(|feature| feature.name() == input.name);
@@ -78,6 +116,20 @@ impl Slicing {
         self.slicer.assign(&batch, out);
     }
 
+    /// Numbers by what they are called; what is missing travels as the empty text in a tensor.
+    fn category(&self, feature: &Feature, value: Value<'_>) -> Result<(f64, Option<Repair>), Refusal> {
+        let text = match value {
+            Value::Int(number) => number.to_string(),
+            Value::Float(number) if !number.is_nan() => number.to_string(),
+            Value::Bool(truth) => truth.to_string(),
+            Value::Text(text) if !text.is_empty() => text.to_owned(),
+            Value::Text(_) | Value::Float(_) | Value::Null => {
+                return feature.encode(Value::Null, Policy::Autogluon, self.schema.limits());
+            }
+        };
+        feature.encode(Value::Text(&text), Policy::Autogluon, self.schema.limits())
+    }
+
     fn batch(&self, rows: usize) -> Batch {
         let mut batch = Batch::new(self.schema.features().len());
         for _ in 0..rows {
@@ -93,6 +145,7 @@ impl Slicing {
             return;
         }
         let coded = match value {
+            _ if self.by_name && feature.kind().is_categorical() => self.category(feature, value),
             // What a tensor of numbers says of a category is its code.
             Value::Float(code) if feature.kind().is_categorical() => feature.encode_code(code, Policy::Autogluon),
             _ => feature.encode(value, Policy::Autogluon, self.schema.limits()),

@@ -59,12 +59,31 @@ fn wrong_declarations_are_named_all_at_once() {
         "slices: \"married\" is declared twice",
     ];
     assert_eq!(problems, expected);
-    for text in ["", ":1", "age:2,1", "age:1,1", "age:x", "age:", "age:1,NaN"] {
+    assert_eq!(
+        slicer(&["sex=Male,X,Y", "age=1"]).unwrap_err().len(),
+        2,
+        "an unknown value, and a number without edges"
+    );
+    for text in ["", ":1", "age:2,1", "age:1,1", "age:x", "age:", "age:1,NaN", "=a", "sex=", "sex=a,", "sex=a,a"] {
         assert!(text.parse::<Declaration>().is_err(), "{text}");
     }
     assert!(slicer(&[]).unwrap().is_empty());
     let edges: Vec<String> = (0..63).map(|edge| edge.to_string()).collect();
     assert!(slicer(&[&format!("age:{}", edges.join(","))]).is_err());
+}
+
+#[test]
+fn values_that_are_listed_have_slices_and_others_share_one() {
+    let slicer = slicer(&["sex=Male", "married=true"]).unwrap();
+    let names = ["sex=Male", "sex=missing", "sex=other", "married=true", "married=missing", "married=other"];
+    assert_eq!(slicer.names(), names);
+    let mut batch = Batch::new(4);
+    for row in [[0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 1.0, 0.0], [0.0, -1.0, 7.0, 0.0], [f64::NAN; 4]] {
+        batch.push_row().copy_from_slice(&row);
+    }
+    let mut slices = Vec::new();
+    slicer.assign(&batch, &mut slices);
+    assert_eq!(slices, [2, 5, 0, 3, 2, 5, 1, 4]);
 }
 
 /// However many categories there are, the slices are bounded, and no row is lost.
@@ -148,4 +167,57 @@ fn requests_are_sliced_as_they_came() {
     request.raw_input_contents = vec![matrix.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>().into()];
     slicing.of_tensors(&request, 3, &mut slices);
     assert_eq!(names(&slices), expected);
+}
+
+/// A server that is not ours says what its inputs are called and nothing else.
+#[test]
+fn without_a_schema_inputs_are_sliced_by_their_names() {
+    use understudy::inference::{ModelInferRequest, model_infer_request::InferInputTensor};
+    use understudy::v1::{Row, Value, value};
+
+    let slicing = Slicing::by_name(&declared(&["age:30,65", "region=1,2", "sex=Female,Male"])).unwrap();
+    let input = |name: &str, datatype: &str, shape: &[i64]| InferInputTensor {
+        name: name.into(),
+        datatype: datatype.into(),
+        shape: shape.to_vec(),
+        ..InferInputTensor::default()
+    };
+    let texts = |all: &[&str]| -> Vec<u8> {
+        all.iter().flat_map(|text| [&(text.len() as u32).to_le_bytes()[..], text.as_bytes()].concat()).collect()
+    };
+    let request = ModelInferRequest {
+        // As wide as what is declared, and yet none of it.
+        inputs: vec![
+            input("all", "FP64", &[3, 3]),
+            input("sex", "BYTES", &[3]),
+            input("age", "INT32", &[3, 1]),
+            input("region", "INT64", &[3]),
+        ],
+        raw_input_contents: vec![
+            vec![0; 72].into(),
+            texts(&["Male", "unheard of", ""]).into(),
+            [29_i32, 30, 65].map(i32::to_le_bytes).concat().into(),
+            [1_i64, 2, 3].map(i64::to_le_bytes).concat().into(),
+        ],
+        ..ModelInferRequest::default()
+    };
+    let expected = [
+        ["age<30", "region=1", "sex=Male"],
+        ["30<=age<65", "region=2", "sex=other"],
+        ["age>=65", "region=other", "sex=missing"],
+    ];
+    let mut slices = Vec::new();
+    slicing.of_tensors(&request, 3, &mut slices);
+    let names: Vec<&str> = slices.iter().map(|&slice| slicing.slicer().names()[usize::from(slice)].as_str()).collect();
+    assert_eq!(names, expected.concat());
+
+    let kinds = [value::Kind::Integer(29), value::Kind::Integer(1), value::Kind::Text("Male".into())];
+    let values =
+        ["age", "region", "sex"].map(str::to_owned).into_iter().zip(kinds.map(|kind| Value { kind: Some(kind) }));
+    slicing.of_rows(&[Row { values: values.collect() }], &mut slices);
+    assert_eq!(slices[..2], [0, 4], "{:?}", slicing.slicer().names());
+
+    let problems = Slicing::by_name(&declared(&["sex", "age:30", "region"])).unwrap_err();
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(problems[0].contains("sex=value,value,..."), "{problems:?}");
 }

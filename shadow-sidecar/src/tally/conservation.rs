@@ -1,5 +1,7 @@
 //! What was offered, and what became of it.
 
+use serde::{Deserialize as _, Deserializer, de::Error as _};
+
 /// gRPC codes 0 to 16.
 const CODES: usize = 17;
 
@@ -31,11 +33,13 @@ pub enum DropReason {
     Oversize,
     /// The intake had too much to do.
     Shed,
+    /// No epoch could begin: see the report's first reason.
+    NoEpoch,
 }
 
 impl DropReason {
     /// All reasons, in the order of a report.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::QueueFull,
         Self::ServerQueueFull,
         Self::PrimaryError,
@@ -47,6 +51,7 @@ impl DropReason {
         Self::Evicted,
         Self::Oversize,
         Self::Shed,
+        Self::NoEpoch,
     ];
 
     /// The name in reports and metrics.
@@ -63,12 +68,14 @@ impl DropReason {
             Self::Evicted => "evicted",
             Self::Oversize => "oversize",
             Self::Shed => "shed",
+            Self::NoEpoch => "no_epoch",
         }
     }
 
     /// Whether the candidate could have been compared: whether the loss may hide a disagreement.
     pub fn is_eligible(self) -> bool {
-        !matches!(self, Self::PrimaryError | Self::OtherModel)
+        // What came before there was an epoch is nothing that its candidate has missed.
+        !matches!(self, Self::PrimaryError | Self::OtherModel | Self::NoEpoch)
     }
 }
 
@@ -89,9 +96,19 @@ pub enum End {
 pub struct Conservation {
     offered: u64,
     compared: u64,
+    #[serde(deserialize_with = "by_reason")]
     dropped: [u64; DropReason::ALL.len()],
     failed: [u64; CODES],
     in_flight: u64,
+}
+
+/// Reasons are only ever added at the end: what was written before there were so many is read all the same.
+fn by_reason<'de, D: Deserializer<'de>>(deserializer: D) -> Result<[u64; DropReason::ALL.len()], D::Error> {
+    let written = Vec::<u64>::deserialize(deserializer)?;
+    let mut counts = [0; DropReason::ALL.len()];
+    let known = counts.get_mut(..written.len());
+    known.ok_or_else(|| D::Error::invalid_length(written.len(), &"one for each reason"))?.copy_from_slice(&written);
+    Ok(counts)
 }
 
 impl Conservation {

@@ -299,3 +299,21 @@ fn kappa_is_agreement_beyond_chance() {
     assert_eq!((kappa(&[]), kappa(&[(1, 1, 9)])), (None, None));
     assert_eq!(Tally::new(1, &[]).flips().kappa(), None);
 }
+
+/// A state that was written before there was one more reason is still read.
+#[test]
+fn counts_of_fewer_reasons_are_read() {
+    let mut tally = Tally::new(1, &[]);
+    tally.lost(DropReason::Ttl, 3, 7);
+    let mut written = ciborium::Value::serialized(tally.exchanges()).unwrap();
+    let fields = written.as_map_mut().unwrap();
+    let (_, dropped) = fields.iter_mut().find(|(key, _)| key.as_text() == Some("dropped")).unwrap();
+    let reasons = dropped.as_array_mut().unwrap();
+    reasons.pop();
+    let read: Conservation = written.deserialized().unwrap();
+    assert_eq!(&read, tally.exchanges());
+    let (_, dropped) =
+        written.as_map_mut().unwrap().iter_mut().find(|(key, _)| key.as_text() == Some("dropped")).unwrap();
+    dropped.as_array_mut().unwrap().extend([0.into(), 0.into()]);
+    assert!(written.deserialized::<Conservation>().is_err(), "of a later version");
+}

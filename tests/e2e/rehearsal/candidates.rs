@@ -1,12 +1,27 @@
 //! Several candidates at once: one stream of exchanges, and otherwise nothing in common.
 
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use shadow_sidecar::config::Table;
 use support::{
-    Primary, Rehearsal, SOON, adult, collector::Collector, load, rehearsal::package, stub::Stub, until, within,
+    Primary, Rehearsal, SOON, adult,
+    collector::Collector,
+    grpc::{Call, MODEL_INFER},
+    load,
+    rehearsal::package,
+    stub::Stub,
+    until, within,
 };
 use tonic::Code;
-use understudy::v1::{GetReportRequest, ListCandidatesRequest, Report, StartEpochRequest, Verdict};
+use understudy::{
+    inference::{ModelInferRequest, ModelInferResponse},
+    v1::{GetReportRequest, ListCandidatesRequest, Report, StartEpochRequest, Verdict},
+};
 
-use super::agreement;
+use super::{agreement, columns, v2};
 
 async fn report(rehearsal: &Rehearsal, candidate: &str) -> Report {
     let request = GetReportRequest { candidate: candidate.into(), ..GetReportRequest::default() };
@@ -31,7 +46,7 @@ async fn each_has_a_verdict_of_its_own_and_one_that_hangs_holds_up_nobody() {
     let rehearsal = Rehearsal::alone(|settings| {
         settings.primary = Some(primary.unix_url());
         settings.candidate = None;
-        settings.candidates = Some(candidates.to_vec());
+        settings.candidates = Some(candidates.map(Into::into).to_vec());
         settings.candidate_timeout = Some("500ms".into());
         settings.otlp_endpoint = Some(collector.url());
         settings.otlp_interval = Some("100ms".into());
@@ -88,4 +103,90 @@ async fn each_has_a_verdict_of_its_own_and_one_that_hangs_holds_up_nobody() {
     let epoch = rehearsal.shadow().start_epoch(request).await.unwrap().into_inner().epoch.unwrap();
     assert_eq!((epoch.number, epoch.candidate.unwrap().name.as_str()), (2, "bad"));
     assert_eq!(report(&rehearsal, "good").await.epoch.unwrap().number, 1);
+}
+
+/// A server with two models that differ in everything: what their outputs are called, what these are, and who was trained.
+fn two_models(request: &ModelInferRequest) -> ModelInferResponse {
+    match request.model_name.as_str() {
+        "deeper" => {
+            let probability = v2::probability(request, "adult_candidate");
+            v2::outputs("1", &[("p", "FP64", &[1, 1], probability.to_le_bytes().to_vec())])
+        }
+        // The classes the other way round: 0 is the rich one.
+        "wider" => {
+            let rich = v2::probability(request, "adult_candidate_bad") > 0.5;
+            v2::outputs(
+                "1",
+                &[("noise", "FP64", &[1], vec![0; 8]), ("class", "INT32", &[1], vec![u8::from(!rich), 0, 0, 0])],
+            )
+        }
+        other => panic!("{other} is asked for"),
+    }
+}
+
+fn token(directory: &Path, name: &str) -> PathBuf {
+    let path = directory.join(name);
+    fs::write(&path, name).unwrap();
+    path
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_has_a_model_outputs_and_a_token_of_its_own() {
+    const ROWS: usize = 300;
+    let primary = Primary::start().await;
+    let (shared, other) = (Stub::start(|request| Some(Ok(two_models(request)))).await, Stub::start(|_| None).await);
+    let directory = tempfile::tempdir().unwrap();
+    let text = |text: &str| Some(text.to_owned());
+    let deeper = Table {
+        name: text("a"),
+        url: Some(shared.url()),
+        model: text("deeper"),
+        scores_output: text("p"),
+        token_file: Some(token(directory.path(), "for-deeper")),
+        ..Table::default()
+    };
+    let wider = Table {
+        name: text("b"),
+        url: Some(shared.url()),
+        model: text("wider"),
+        classes: Some(vec![">50K".into(), "<=50K".into()]),
+        label_output: text("class"),
+        token_file: Some(token(directory.path(), "for-wider")),
+        ..Table::default()
+    };
+    let elsewhere = Table { name: text("c"), url: Some(other.url()), timeout: text("100ms"), ..Table::default() };
+    let in_process = Table { name: text("d"), package: Some(package("adult").into()), ..Table::default() };
+    let rehearsal = Rehearsal::alone(|settings| {
+        settings.primary = Some(primary.unix_url());
+        settings.candidate = None;
+        settings.candidates = Some([deeper, wider, elsewhere, in_process].map(Into::into).to_vec());
+    })
+    .await;
+    until(SOON, "all have an epoch", async || {
+        let mut begun = 0;
+        for name in ["a", "b", "c", "d"] {
+            begun += usize::from(report(&rehearsal, name).await.exchanges.is_some());
+        }
+        begun == 4
+    })
+    .await;
+    let connection = primary.connect().await;
+    for row in 0..ROWS {
+        let request = ModelInferRequest { model_name: "adult".into(), ..columns(row) };
+        assert_eq!(connection.call(&Call::new(MODEL_INFER, &request)).await.status, Some(0));
+    }
+    for (name, column) in [("a", "adult_candidate"), ("b", "adult_candidate_bad"), ("d", "adult")] {
+        until(SOON, name, async || settled(&report(&rehearsal, name).await, ROWS as u64)).await;
+        let report = report(&rehearsal, name).await;
+        assert_eq!(agreement(&report), (ROWS as u64, adult::test_set().agreed(column, 0..ROWS)), "{name}: {report:#?}");
+        assert_eq!(report.epoch.unwrap().number, 1);
+    }
+    until(SOON, "the other server was asked", async || !other.asked().is_empty()).await;
+    for (metadata, request) in shared.asked() {
+        let bearer = format!("Bearer for-{}", request.model_name);
+        assert_eq!(metadata.get("authorization").unwrap().to_str().unwrap(), bearer);
+    }
+    for (metadata, _) in other.asked() {
+        assert!(metadata.get("authorization").is_none(), "{metadata:?}");
+    }
 }

@@ -51,15 +51,12 @@ def packages(stage):
 
 @scene("tap")
 def remote(stage):
-    """Both candidates on another server of ours, each with a sidecar of its own: two subscribers of one tap."""
+    """Two models of another server of ours, beside one sidecar."""
     primary, candidates = stage.server(), stage.server(".")
-    sidecars = {}
-    for name, model in REMOTE.items():
-        flags = ("--candidates", f"{name}=http://{candidates}", "--candidate-model", model)
-        sidecars[name] = stage.sidecar("tap", primary, *GENTLY, *flags, name=name)
+    tables = [{"name": name, "url": f"http://{candidates}", "model": model} for name, model in REMOTE.items()]
+    sidecar = stage.sidecar("tap", primary, *GENTLY, *stage.tables(tables))
     stage.send(primary)
-    for name, sidecar in sidecars.items():
-        stage.check(sidecar, {name: REMOTE[name].replace("-", "_")})
+    stage.check(sidecar)
 
 
 def candidate_elsewhere(stage, peer):

@@ -1,5 +1,6 @@
 """What all rehearsals have in common: a sidecar beside a primary, traffic, and a look at the reports."""
 
+import json
 import os
 import signal
 import time
@@ -56,6 +57,16 @@ class Stage:
         """Flags for both packages as candidates in the sidecar's own process."""
         good, bad = (self.ours.package(name) for name in ("adult-candidate", "adult-candidate-bad"))
         return "--candidates", f"good={good},bad={bad}"
+
+    def tables(self, candidates):
+        """Flags for candidates as tables of a file."""
+        file = self.ours.place("config") / "sidecar.toml"
+        lines = []
+        for candidate in candidates:
+            # A JSON string is a TOML string.
+            lines += ["[[candidates]]", *(f"{key} = {json.dumps(value)}" for key, value in candidate.items())]
+        file.write_text("\n".join(lines), encoding="utf-8")
+        return "--config", file
 
     def sidecar(self, intake, primary, *flags, name="good"):
         """Starts a sidecar and waits until it knows its primary; its address. `name` is one of its candidates."""
