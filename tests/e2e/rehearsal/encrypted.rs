@@ -311,6 +311,7 @@ async fn a_candidate_is_asked_over_tls_while_it_is_whom_we_trust() {
     assert_eq!((outcome.answered, outcome.failures.len()), (100, 0), "no client notices");
     let counts = rehearsal.settled(200).await.exchanges.unwrap();
     assert_eq!((counts.compared, counts.failed), (100, [("UNAVAILABLE".to_owned(), 100)].into()));
+    assert!(front.handshakes().1 < 50, "it is left alone: {:?}", front.handshakes());
 
     // One that was never whom we trust: no epoch begins, and the report says why.
     let strange = world.strange(server.grpc()).await;
