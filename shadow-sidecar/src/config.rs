@@ -126,6 +126,8 @@ pub struct Config {
     pub identity: identity::settings::Config,
     /// Of the listener.
     pub limits: Limits,
+    /// How much the process gives way to others on its cores, as nice(2) has it.
+    pub nice: i32,
     /// Between NOT_SERVING and the end of accepting.
     pub drain_delay: Duration,
     /// Where the addresses are written.

@@ -51,6 +51,10 @@ fn main() -> ExitCode {
             return ExitCode::from(78);
         }
     }
+    // Before there are threads: each inherits it.
+    if let Err(error) = rustix::process::nice(config.nice) {
+        tracing::warn!(%error, nice = config.nice, "the sidecar does not give way to others");
+    }
     // Two at least: the exporter's thread blocks on a connection that another thread must drive.
     let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
     match tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build() {

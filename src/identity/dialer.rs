@@ -30,6 +30,25 @@ use super::{
 
 /// For a connection with its handshake, where nobody says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// After this time without a byte the kernel asks whether the other side is still there...
+const IDLE: Duration = Duration::from_secs(30);
+/// ...so often...
+const PROBE: Duration = Duration::from_secs(10);
+/// ...and gives it up when it has not confirmed anything, asked or sent, for so long. HTTP/2's own PINGs would not do: servers on
+/// gRPC's C core take one in five minutes and then end the connection with all its calls ("too many pings").
+const UNHEARD: Duration = Duration::from_secs(30);
+
+/// Lets the kernel find out when the other side of `socket` has gone without a word.
+///
+/// # Errors
+/// The socket takes no such options.
+pub fn watch(socket: &TcpStream) -> io::Result<()> {
+    let socket = socket2::SockRef::from(socket);
+    socket.set_tcp_keepalive(&socket2::TcpKeepalive::new().with_time(IDLE).with_interval(PROBE))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(UNHEARD))?;
+    Ok(())
+}
 
 /// The way to one gRPC server. Nothing is connected yet. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -45,6 +64,7 @@ impl Dialer {
         let wrong = |error: &dyn std::fmt::Display| format!("{url}: {error}");
         let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| wrong(&error))?;
         if endpoint.uri().scheme_str() != Some("https") {
+            let endpoint = endpoint.tcp_keepalive(Some(IDLE)).tcp_keepalive_interval(Some(PROBE));
             return Ok(Self { endpoint, connector: None });
         }
         let origin = endpoint.uri().clone();
@@ -116,6 +136,10 @@ impl Connector {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(IDLE));
+        tcp.set_keepalive_interval(Some(PROBE));
+        #[cfg(target_os = "linux")]
+        tcp.set_tcp_user_timeout(Some(UNHEARD));
         let tls = if target.scheme_str() == Some("https") {
             let host = name.or(target.host()).unwrap_or_default();
             let bare = host.trim_start_matches('[').trim_end_matches(']');

@@ -61,10 +61,7 @@ impl Server {
         let timeout = bounds.timeout;
         let dialer = credentials.dialer(url).map_err(anyhow::Error::msg).context("candidate")?;
         let bearer = credentials.bearer().map_err(anyhow::Error::msg).context("candidate-token-file")?;
-        let channel = dialer
-            .connect_timeout(timeout)
-            .with(|endpoint| endpoint.http2_keep_alive_interval(Duration::from_secs(30)).keep_alive_while_idle(true))
-            .connect_lazy();
+        let channel = dialer.connect_timeout(timeout).connect_lazy();
         Ok(Self {
             client: GrpcInferenceServiceClient::with_interceptor(channel, bearer).max_decoding_message_size(MAX_ANSWER),
             timeout,

@@ -321,6 +321,10 @@ pub struct Settings {
     /// observer, too [default: local; any with clients or jwt-keys]
     #[arg(long, env = "SHADOW_REPORTS", value_name = "WHO")]
     pub reports: Option<String>,
+    /// How much the process gives way to others on the same cores, the primary above all: 0 (not at all) to 19
+    /// [default: 10; 0 for a proxy, which the clients wait for]
+    #[arg(long, env = "SHADOW_NICE", value_name = "N")]
+    pub nice: Option<i32>,
     /// After a signal: how long health says NOT_SERVING before the end [default: 0s]
     #[arg(long, env = "SHADOW_DRAIN_DELAY", value_name = "DURATION")]
     pub drain_delay: Option<String>,

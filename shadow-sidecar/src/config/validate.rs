@@ -228,8 +228,9 @@ impl Settings {
                 grace: p.duration("drain-timeout", self.drain_timeout.as_deref(), Duration::from_secs(5)),
                 // A proxy passes on what comes; what is too much is for the primary to say.
                 queue_wait: Duration::MAX,
-                ..Limits::default()
+                ..if intake == Kind::Proxy { transparent() } else { Limits::default() }
             },
+            nice: p.number("nice", self.nice, if intake == Kind::Proxy { 0 } else { 10 }, 0..=19),
             drain_delay: p.duration("drain-delay", self.drain_delay.as_deref(), Duration::ZERO),
             ports_file: self.ports_file,
             log: self.log.unwrap_or_else(|| "info".into()),
@@ -239,6 +240,18 @@ impl Settings {
             problems.add("log", error);
         }
         problems.into_result(config)
+    }
+}
+
+/// What a proxy does not cut off: how long a stream lasts, how late an answer is read and how much is in its headers is between the
+/// clients and the primary.
+fn transparent() -> Limits {
+    Limits {
+        age: Duration::ZERO,
+        unread: Duration::MAX,
+        header_list_bytes: 64 * 1024,
+        keepalive_timeout: Duration::from_secs(20),
+        ..Limits::default()
     }
 }
 

@@ -204,6 +204,22 @@ async fn a_second_signal_ends_at_once() {
     assert!(signalled.elapsed() < Duration::from_secs(1), "{:?}", signalled.elapsed());
 }
 
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_gives_way_unless_clients_wait_for_it() {
+    let primary = Primary::start().await;
+    for (flags, expected) in [(&[][..], 10), (&["--intake", "proxy"], 0), (&["--nice", "3"], 3)] {
+        let sidecar = primary.sidecar(flags);
+        sidecar.grpc();
+        for thread in std::fs::read_dir(format!("/proc/{}/task", sidecar.id())).unwrap() {
+            let stat = std::fs::read_to_string(thread.unwrap().path().join("stat")).unwrap();
+            // Behind the name, which may have spaces in it: state is the third field, nice the nineteenth.
+            let nice = stat.rsplit_once(')').unwrap().1.split_whitespace().nth(16).unwrap();
+            assert_eq!(nice, expected.to_string(), "{flags:?}: {stat}");
+        }
+    }
+}
+
 #[test]
 fn what_is_wrong_is_told_before_anything_runs() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

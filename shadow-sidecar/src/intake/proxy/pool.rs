@@ -19,7 +19,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::{TcpStream, UnixStream};
-use understudy::identity::dialer::Connector;
+use understudy::identity::dialer::{Connector, watch};
 
 use super::RequestBody;
 use crate::intake::reach::Reach;
@@ -160,6 +160,7 @@ impl Pool {
             Address::Tcp(address) => {
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
+                watch(&stream)?;
                 shake_hands(stream).await
             }
             Address::Tls(connector) => shake_hands(connector.open().await?).await,
@@ -183,9 +184,6 @@ where
         .initial_connection_window_size(8 << 20)
         // What the primary may say in headers is not ours to limit below what clients accept.
         .max_header_list_size(64 << 10)
-        .keep_alive_interval(Duration::from_secs(10))
-        .keep_alive_timeout(Duration::from_secs(10))
-        .keep_alive_while_idle(true)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(io::Error::other)?;
