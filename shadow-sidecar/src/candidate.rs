@@ -74,6 +74,15 @@ impl Candidate {
         }
     }
 
+    /// Binary: above what probability it says the second class. None where it does not say: a server's configured decision is in
+    /// [`Self::reading`].
+    pub(crate) fn decision_threshold(&self) -> Option<f64> {
+        match self {
+            Self::Package(model) => Some(model.manifest().decision_threshold),
+            Self::Server(_) => None,
+        }
+    }
+
     /// Its schema and the profile of its training data, where it is a package.
     pub(crate) fn schemas(&self) -> Schemas<'_> {
         match self {

@@ -22,7 +22,7 @@ use understudy::v1;
 
 use crate::{
     candidate::Candidate,
-    compare::{self, Answer, Comparator, RowOutcome, Tolerance},
+    compare::{self, Answer, Comparator, RowOutcome, Tolerance, USUAL_DECISION},
     disagreements::{self, Disagreements, Reader, Schemas},
     exchange::{Offered, Request},
     intake::IntakeState,
@@ -336,7 +336,10 @@ impl Rehearsal {
         };
         anyhow::ensure!(own == task, "the primary's task is {task:?}, the candidate's {own:?}");
         let classes = self.candidate.classes(&primary.classes);
-        let comparator = Comparator::new(task, &primary.classes, &classes, self.tolerance)?;
+        let comparator = Comparator::new(task, &primary.classes, &classes, self.tolerance)?.with_decision_thresholds(
+            primary.decision_threshold.unwrap_or(USUAL_DECISION),
+            self.candidate.decision_threshold().unwrap_or(USUAL_DECISION),
+        );
         let slicing = self.slicing_of(&primary)?;
         let measures = Measures {
             task,

@@ -27,6 +27,7 @@ mod replay;
 mod rules;
 mod slices;
 mod tensors;
+mod thresholds;
 mod v2;
 
 use v2::columns;

@@ -166,6 +166,8 @@ impl Asking {
             classes,
             schema_json: bytes::Bytes::new(),
             reference_json: bytes::Bytes::new(),
+            // Whoever has no tap has a setting: primary-decision is in the reading.
+            decision_threshold: None,
             reading,
         })
     }

@@ -35,6 +35,8 @@ pub struct Primary {
     pub schema_json: bytes::Bytes,
     /// The profile of its training data, as it is in its package; empty where nobody knows it.
     pub reference_json: bytes::Bytes,
+    /// Binary: above what probability a row is of the second class, in [0, 1]; none where nobody says it.
+    pub decision_threshold: Option<f64>,
     /// How its answers are read.
     pub reading: Reading,
 }
@@ -128,11 +130,12 @@ impl Epoch {
             task: self.primary.task as i32,
             classes: self.comparator.classes().to_vec(),
             comparator: format!(
-                "{}; {:?}; {:?}; {:?}",
+                "{}; {:?}; {:?}; {:?}{}",
                 self.comparator.describe(),
                 self.primary.reading,
                 self.reading,
-                self.measures
+                self.measures,
+                self.comparator.decisions()
             ),
         }
     }
