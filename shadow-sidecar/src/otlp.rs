@@ -295,9 +295,9 @@ fn attributes(epoch: &Epoch) -> Vec<KeyValue> {
     let mut attributes = Vec::with_capacity(6);
     attributes.extend([
         KeyValue::new("model", epoch.primary.name.clone()),
-        KeyValue::new("primary_version", epoch.primary.version.clone()),
-        KeyValue::new("candidate", epoch.candidate.0.clone()),
-        KeyValue::new("candidate_version", epoch.candidate.1.clone()),
+        KeyValue::new("primary_version", epoch.primary_version().to_owned()),
+        KeyValue::new("candidate", epoch.candidate_name().to_owned()),
+        KeyValue::new("candidate_version", epoch.candidate_version().to_owned()),
         KeyValue::new("epoch", epoch.number as i64),
     ]);
     attributes

@@ -21,7 +21,7 @@ use tonic::{Code, Status};
 use understudy::v1;
 
 use crate::{
-    candidate::Candidate,
+    candidate::{Candidate, Failure},
     compare::{self, Answer, Comparator, RowOutcome, Tolerance, USUAL_DECISION},
     disagreements::{self, Disagreements, Reader, Schemas},
     exchange::{Offered, Request},
@@ -36,10 +36,12 @@ use crate::{
 
 mod differing;
 mod epoch;
+mod memory;
 
 use differing::Compared;
 use epoch::Parts;
 pub use epoch::{Epoch, Primary};
+use memory::Memory;
 
 /// An exchange on its way to the candidate.
 struct Job {
@@ -64,8 +66,8 @@ struct Stage {
     settling: Option<AbortHandle>,
     /// Why there is no epoch.
     problem: String,
-    /// What an earlier process has counted, until the first epoch begins.
-    saved: Option<Saved>,
+    /// Epochs that have ended, also those of an earlier process.
+    memory: Memory,
 }
 
 /// Exchanges that wait for an epoch, and those for which there was no room.
@@ -168,20 +170,30 @@ impl Rehearsal {
         Self { disagreements, logs, ..self }
     }
 
-    /// An earlier process has counted this: the first epoch goes on with it, if it is about the same.
+    /// An earlier process has counted this: an epoch about the same goes on with it. Of several the newest comes first.
     pub fn resume(&self, saved: Saved) {
-        self.manual_restarts.store(saved.manual_restarts as usize, Ordering::Relaxed);
-        self.stage().saved = Some(saved);
+        self.manual_restarts.fetch_max(saved.manual_restarts as usize, Ordering::Relaxed);
+        let mut stage = self.stage();
+        stage.number = stage.number.max(saved.number);
+        stage.memory.recall(saved);
     }
 
-    /// What a later process is to go on with.
-    pub fn save(&self) -> Option<Saved> {
+    /// What a later process is to go on with: the epoch now, then those that have ended and may come back, the newest first.
+    pub fn save(&self) -> Vec<Saved> {
         let stage = self.stage();
-        // Until it is known whether it can be gone on with, it is kept.
-        let Some(epoch) = stage.epoch.clone() else { return stage.saved.clone() };
+        let (epoch, ended) = (stage.epoch.clone(), stage.memory.saved().cloned().collect::<Vec<_>>());
         drop(stage);
+        epoch.iter().map(|epoch| self.saved(epoch)).chain(ended).collect()
+    }
+
+    /// What has been counted in the epoch now.
+    pub(crate) fn counted(&self) -> Option<Saved> {
+        self.epoch().map(|epoch| self.saved(&epoch))
+    }
+
+    fn saved(&self, epoch: &Epoch) -> Saved {
         let tally = epoch.tally().clone();
-        Some(Saved {
+        Saved {
             name: self.name(),
             subject: epoch.subject(),
             number: epoch.number,
@@ -189,7 +201,7 @@ impl Rehearsal {
             started_unix_nanos: epoch.started_unix_nanos,
             observed_nanos: epoch.started.elapsed().as_nanos() as u64,
             tally,
-        })
+        }
     }
 
     fn stage(&self) -> MutexGuard<'_, Stage> {
@@ -237,18 +249,25 @@ impl Rehearsal {
     pub fn follow(self: &Arc<Self>, primary: &Arc<Primary>) {
         let mut stage = self.stage();
         if stage.primary.as_ref().is_some_and(|known| Arc::ptr_eq(known, primary) || known == primary) {
-            if stage.epoch.as_ref().is_some_and(|epoch| epoch.candidate != self.identity()) {
-                self.begin_epoch(stage);
+            let version = self.identity().1;
+            let other = |epoch: &Arc<Epoch>| ![epoch.candidate_version(), ""].contains(&version.as_str());
+            let asking = stage.settling.as_ref().is_some_and(|settling| !settling.is_finished());
+            // What answers as another version may have other outputs, too.
+            if !asking && stage.epoch.as_ref().is_some_and(other) {
+                self.settle(stage, primary);
             }
             return;
         }
         stage.primary = Some(primary.clone());
-        if let Some(before) = stage.epoch.take() {
-            before.tally().close(DropReason::Shutdown);
-        }
+        self.end_epoch(&mut stage, true);
         if let Some(settling) = stage.settling.take() {
             settling.abort();
         }
+        self.settle(stage, primary);
+    }
+
+    /// Begins an epoch, once the candidate has said who it is. Until then the one that there is goes on.
+    fn settle(self: &Arc<Self>, mut stage: MutexGuard<'_, Stage>, primary: &Arc<Primary>) {
         if matches!(self.candidate, Candidate::Package(_)) {
             return self.begin_epoch(stage);
         }
@@ -259,12 +278,21 @@ impl Rehearsal {
                 rehearsal.stage().problem = format!("candidate: {problem}");
                 tokio::time::sleep(RETRY).await;
             }
-            let stage = rehearsal.stage();
-            if stage.primary.as_ref().is_some_and(|now| Arc::ptr_eq(now, &primary)) {
+            let mut stage = rehearsal.stage();
+            if stage.primary.as_ref().is_some_and(|now| now.is(&primary)) {
+                rehearsal.end_epoch(&mut stage, true);
                 rehearsal.begin_epoch(stage);
             }
         });
         stage.settling = Some(settling.abort_handle());
+    }
+
+    /// The primary had not said its version, and has answered as this one: the epoch is still the same.
+    pub fn name_primary(&self, named: &Arc<Primary>) {
+        let mut stage = self.stage();
+        if stage.primary.as_ref().is_some_and(|known| named.is(known)) {
+            stage.primary = Some(named.clone());
+        }
     }
 
     /// Begins counting anew, with the same models.
@@ -272,21 +300,30 @@ impl Rehearsal {
     /// # Errors
     /// There is no epoch yet.
     pub fn restart(&self) -> anyhow::Result<()> {
-        let stage = self.stage();
+        let mut stage = self.stage();
         anyhow::ensure!(stage.epoch.is_some(), "no epoch can begin before the primary is known");
         self.manual_restarts.fetch_add(1, Ordering::Relaxed);
+        self.end_epoch(&mut stage, false);
         self.begin_epoch(stage);
         Ok(())
     }
 
+    /// Ends the epoch, if there is one; `may_return`: when the same pair of versions does, it goes on.
+    fn end_epoch(&self, stage: &mut Stage, may_return: bool) {
+        let Some(epoch) = stage.epoch.take() else { return };
+        epoch.tally().close(DropReason::Shutdown);
+        if may_return {
+            stage.memory.keep(self.saved(&epoch), std::mem::take(&mut *epoch.history()));
+        } else {
+            stage.memory.forget(&epoch.subject());
+        }
+    }
+
     fn begin_epoch(&self, mut stage: MutexGuard<'_, Stage>) {
         let Some(primary) = stage.primary.clone() else { return };
-        if let Some(before) = stage.epoch.take() {
-            before.tally().close(DropReason::Shutdown);
-        }
         let epoch = match self.new_epoch(stage.number + 1, primary) {
-            Ok(epoch) => Arc::new(match stage.saved.take() {
-                Some(saved) => epoch.after(saved),
+            Ok(epoch) => Arc::new(match stage.memory.take(&epoch.subject()) {
+                Some((saved, history)) => epoch.after(saved, history),
                 None => epoch,
             }),
             Err(error) => {
@@ -300,13 +337,13 @@ impl Rehearsal {
         tracing::info!(
             epoch = epoch.number,
             primary = epoch.primary.name,
-            primary_version = epoch.primary.version,
-            candidate = epoch.candidate.0,
-            candidate_version = epoch.candidate.1,
+            primary_version = epoch.primary_version(),
+            candidate = epoch.candidate_name(),
+            candidate_version = epoch.candidate_version(),
             "epoch begins"
         );
         stage.problem.clear();
-        stage.number = epoch.number;
+        stage.number = stage.number.max(epoch.number);
         let waiting = std::mem::take(&mut stage.waiting);
         stage.epoch = Some(epoch.clone());
         drop(stage);
@@ -404,7 +441,7 @@ impl Rehearsal {
     fn enqueue(&self, offered: Arc<Offered>, epoch: Arc<Epoch>) {
         let exchange = &offered.exchange;
         let ticket = epoch.tally().begin(u64::from(exchange.rows));
-        if exchange.model != epoch.primary.name || exchange.version != epoch.primary.version {
+        if exchange.model != epoch.primary.name || !epoch.is_primary(&exchange.version) {
             return epoch.tally().dropped(ticket, DropReason::OtherModel);
         }
         if exchange.status != 0 {
@@ -485,9 +522,16 @@ impl Rehearsal {
         }
         let (started, timeout) = (now(), self.bounds.timeout);
         let answered = match tokio::time::timeout(timeout, self.candidate.answer(request, epoch, candidate)).await {
+            Ok(Err(Failure::OtherVersion)) => {
+                epoch.tally().noise(again);
+                return unfinished.dropped(DropReason::OtherVersion);
+            }
             // tonic's client calls its own timer, which is the same deadline, a cancellation.
-            Ok(Err(status)) if status.code() == Code::Cancelled && started.elapsed() >= timeout => Err(late()),
-            Ok(answered) => answered,
+            Ok(Err(Failure::Failed(status))) if status.code() == Code::Cancelled && started.elapsed() >= timeout => {
+                Err(late())
+            }
+            Ok(Err(Failure::Failed(status))) => Err(status),
+            Ok(Ok(())) => Ok(()),
             Err(_) => Err(late()),
         };
         let latency =

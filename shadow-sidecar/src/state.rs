@@ -35,7 +35,20 @@ pub struct Subject {
     pub comparator: String,
 }
 
-/// One candidate's epoch.
+impl Subject {
+    /// Whether counts about this are counts about `other`, which may not know its versions yet.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        let version = |known: &str, other: &str| if other.is_empty() { known.to_owned() } else { other.to_owned() };
+        let named = Self {
+            primary: (other.primary.0.clone(), version(&self.primary.1, &other.primary.1)),
+            candidate: (other.candidate.0.clone(), version(&self.candidate.1, &other.candidate.1)),
+            ..other.clone()
+        };
+        *self == named
+    }
+}
+
+/// One candidate's epoch: the one that is going on, or one that has ended and may come back.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Saved {
     /// What the candidate is called in reports.

@@ -29,6 +29,7 @@ mod slices;
 mod tensors;
 mod thresholds;
 mod v2;
+mod versions;
 
 use v2::columns;
 

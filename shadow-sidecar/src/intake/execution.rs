@@ -24,6 +24,7 @@ use super::{
     reach::{Line, Reach},
 };
 use crate::{
+    candidate::MAX_VERSION,
     config::Config,
     exchange::{Offered, Request, Response},
     rehearsals::Rehearsals,
@@ -165,13 +166,16 @@ impl Execution {
         let Ok(response) = Response::decode(requested.method, exchange.response.clone()) else {
             return Ended::Unmatched(Unmatched::Undecodable);
         };
-        if let (_, version) = response.identity()
-            && !version.is_empty()
-            && !exchange.version.is_empty()
-            && version != exchange.version
-        {
+        let (_, version) = response.identity();
+        if version.len() > MAX_VERSION {
+            return Ended::Unmatched(Unmatched::Undecodable);
+        }
+        if !version.is_empty() && version != exchange.version {
+            self.rehearsals.answered(version);
+            if !exchange.version.is_empty() {
+                self.news.notify_one();
+            }
             version.clone_into(&mut exchange.version);
-            self.news.notify_one();
         }
         let mut again = None;
         if self.noise_rate > 0.0 && fastrand::f64() < self.noise_rate {

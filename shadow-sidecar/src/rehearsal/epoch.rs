@@ -1,7 +1,7 @@
 //! An epoch, and what it is about.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -41,15 +41,25 @@ pub struct Primary {
     pub reading: Reading,
 }
 
+impl Primary {
+    /// Whether this is `other`, which may not have said its version yet.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        let unnamed = || Self { version: String::new(), ..self.clone() };
+        self == other || (other.version.is_empty() && unnamed() == *other)
+    }
+}
+
 /// One pair of versions under one comparator. Counts never pool across epochs.
 #[derive(Debug)]
 pub struct Epoch {
     /// From 1.
     pub number: u64,
-    /// Who answers the clients.
+    /// Who answers the clients; its version is [`Self::primary_version`].
     pub primary: Arc<Primary>,
-    /// Name and version of who rehearses.
-    pub candidate: (String, String),
+    /// Name and version of who rehearses, as they were known when it began.
+    candidate: (String, String),
+    /// The versions of both, where it began without: those that the first answers named.
+    named: [OnceLock<String>; 2],
     /// When it began.
     pub started: Instant,
     /// The same on the wall's clock, in nanoseconds.
@@ -92,6 +102,7 @@ impl Epoch {
             number,
             primary,
             candidate,
+            named: Default::default(),
             started: Instant::now(),
             started_unix_nanos: unix_nanos(),
             tally: Mutex::new(Tally::new(number, comparator.classes()).measuring(&measures)),
@@ -104,6 +115,32 @@ impl Epoch {
             disagreements,
             history: Mutex::default(),
         }
+    }
+
+    /// The primary's version; empty while nobody has said it.
+    pub fn primary_version(&self) -> &str {
+        known(&self.primary.version, &self.named[0])
+    }
+
+    /// What the candidate is called.
+    pub fn candidate_name(&self) -> &str {
+        &self.candidate.0
+    }
+
+    /// Its version; empty while nobody has said it.
+    pub fn candidate_version(&self) -> &str {
+        known(&self.candidate.1, &self.named[1])
+    }
+
+    /// Whether an exchange with this version of the primary is one of this epoch. One that names no version is taken to be.
+    pub(super) fn is_primary(&self, version: &str) -> bool {
+        is(version, &self.primary.version, &self.named[0])
+    }
+
+    /// Whether an answer of this version of the candidate is one of this epoch. The first version that is named is the epoch's, if it
+    /// began without; an answer that names none is taken to be.
+    pub(crate) fn is_candidate(&self, version: &str) -> bool {
+        is(version, &self.candidate.1, &self.named[1])
     }
 
     /// Reads an answer of the primary.
@@ -125,8 +162,8 @@ impl Epoch {
     /// What its counts are about.
     pub(super) fn subject(&self) -> Subject {
         Subject {
-            primary: (self.primary.name.clone(), self.primary.version.clone()),
-            candidate: self.candidate.clone(),
+            primary: (self.primary.name.clone(), self.primary_version().to_owned()),
+            candidate: (self.candidate.0.clone(), self.candidate_version().to_owned()),
             task: self.primary.task as i32,
             classes: self.comparator.classes().to_vec(),
             comparator: format!(
@@ -140,23 +177,24 @@ impl Epoch {
         }
     }
 
-    /// This epoch, which is the first of its process, after what an earlier process has counted: the same one, if that was
-    /// about the same, else the next one.
-    pub(super) fn after(self, saved: Saved) -> Self {
-        let next = saved.number.saturating_add(1);
-        let same = saved.subject == self.subject();
-        let Some(tally) = saved.tally.resumed().filter(|tally| same && tally.epoch() == saved.number) else {
-            tracing::info!(epoch = saved.number, "what was counted before is about something else: a new epoch begins");
-            let tally = Tally::new(next, self.comparator.classes()).measuring(&self.measures);
-            return Self { number: next, tally: Mutex::new(tally), ..self };
+    /// This epoch, going on with what was counted when it was about the same before.
+    pub(super) fn after(self, saved: Saved, history: History) -> Self {
+        let Some(tally) = saved.tally.resumed().filter(|tally| tally.epoch() == saved.number) else {
+            tracing::warn!(epoch = saved.number, "what was counted before does not add up: a new epoch begins");
+            return self;
         };
         tracing::info!(epoch = saved.number, compared = tally.exchanges().compared(), "the epoch goes on");
+        for (named, (_, version)) in self.named.iter().zip([saved.subject.primary, saved.subject.candidate]) {
+            // It counts where it began without one.
+            drop(named.set(version));
+        }
         Self {
             number: saved.number,
             // Only time in which somebody has observed counts.
             started: self.started.checked_sub(Duration::from_nanos(saved.observed_nanos)).unwrap_or(self.started),
             started_unix_nanos: saved.started_unix_nanos,
             tally: Mutex::new(tally),
+            history: Mutex::new(history),
             ..self
         }
     }
@@ -169,6 +207,16 @@ impl Epoch {
             out.clear();
         }
     }
+}
+
+/// The version that was known at the beginning, else the one that was named first.
+fn known<'a>(version: &'a str, named: &'a OnceLock<String>) -> &'a str {
+    if version.is_empty() { named.get().map_or("", String::as_str) } else { version }
+}
+
+/// Whether `said` is the epoch's version.
+fn is(said: &str, version: &str, named: &OnceLock<String>) -> bool {
+    said.is_empty() || if version.is_empty() { named.get_or_init(|| said.to_owned()) == said } else { version == said }
 }
 
 /// Reads an answer of the primary.

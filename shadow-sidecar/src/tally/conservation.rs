@@ -1,5 +1,7 @@
 //! What was offered, and what became of it.
 
+use serde::{Deserialize as _, Deserializer, de::Error as _};
+
 /// gRPC codes 0 to 16.
 const CODES: usize = 17;
 
@@ -31,11 +33,14 @@ pub enum DropReason {
     Oversize,
     /// The intake had too much to do.
     Shed,
+    /// The candidate's server has answered as another version than the one that rehearses. Whether it would have agreed is not
+    /// known, and the candidate has chosen what is not known.
+    OtherVersion,
 }
 
 impl DropReason {
     /// All reasons, in the order of a report.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::QueueFull,
         Self::ServerQueueFull,
         Self::PrimaryError,
@@ -47,6 +52,7 @@ impl DropReason {
         Self::Evicted,
         Self::Oversize,
         Self::Shed,
+        Self::OtherVersion,
     ];
 
     /// The name in reports and metrics.
@@ -63,6 +69,7 @@ impl DropReason {
             Self::Evicted => "evicted",
             Self::Oversize => "oversize",
             Self::Shed => "shed",
+            Self::OtherVersion => "other_version",
         }
     }
 
@@ -89,9 +96,21 @@ pub enum End {
 pub struct Conservation {
     offered: u64,
     compared: u64,
+    #[serde(deserialize_with = "known_reasons")]
     dropped: [u64; DropReason::ALL.len()],
     failed: [u64; CODES],
     in_flight: u64,
+}
+
+/// Counts that were written when there were fewer reasons: new ones come last, and began at nothing.
+fn known_reasons<'de, D: Deserializer<'de>>(from: D) -> Result<[u64; DropReason::ALL.len()], D::Error> {
+    let written = Vec::<u64>::deserialize(from)?;
+    let mut counts = [0; DropReason::ALL.len()];
+    match counts.get_mut(..written.len()) {
+        Some(known) => known.copy_from_slice(&written),
+        None => return Err(D::Error::invalid_length(written.len(), &"as many counts as there are reasons")),
+    }
+    Ok(counts)
 }
 
 impl Conservation {
@@ -206,5 +225,27 @@ impl Conservation {
 
     fn room(&self) -> u64 {
         u64::MAX - self.offered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_from_when_there_were_fewer_reasons_are_read() {
+        let mut counts = Conservation::default();
+        counts.lost(DropReason::Shed, 3);
+        counts.begin(2);
+        let written = |reasons: usize| {
+            let dropped = &counts.dropped[..reasons.min(counts.dropped.len())];
+            let dropped = dropped.iter().copied().chain(std::iter::repeat(0)).take(reasons).collect::<Vec<_>>();
+            let (failed, offered) = (counts.failed, counts.offered);
+            let text = serde_json::json!({"offered": offered, "compared": 0, "dropped": dropped, "failed": failed, "in_flight": 2});
+            serde_json::from_value::<Conservation>(text)
+        };
+        assert_eq!(written(11).expect("before other_version"), counts);
+        assert_eq!(written(DropReason::ALL.len()).expect("now"), counts);
+        assert!(written(DropReason::ALL.len() + 1).is_err(), "a reason that is not known here");
     }
 }
