@@ -183,7 +183,7 @@ impl Otlp {
         gauge(m, &source, "shadow.agreement.upper", |figures| Some(figures.upper));
         gauge(m, &source, "shadow.agreement.log_e", |figures| Some(figures.log_e));
         gauge(m, &source, "shadow.agreement.drift_lower", |figures| Some(figures.drift_lower));
-        gauge(m, &source, "shadow.accuracy.change_bound", |figures| Some(figures.accuracy_change_bound));
+        gauge(m, &source, "shadow.accuracy.change_bound", |figures| figures.accuracy_change_bound);
         gauge(m, &source, "shadow.coverage", |figures| figures.coverage);
     }
 

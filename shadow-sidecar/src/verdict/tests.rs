@@ -37,7 +37,7 @@ fn nothing_is_undecided() {
     assert_eq!(judgement.reasons[0], "no row has been compared yet");
     assert_eq!(judgement.reasons.len(), 5, "{:?}", judgement.reasons);
     assert_eq!(judgement.pairs_needed, Some(1000));
-    assert_eq!((judgement.figures.rate, judgement.figures.accuracy_change_bound), (None, 1.0));
+    assert_eq!((judgement.figures.rate, judgement.figures.accuracy_change_bound), (None, None));
 }
 
 #[test]
@@ -329,4 +329,20 @@ fn time_needed_follows_from_the_pace() {
     let done = judge(&tally(5000, 0, 0), &gates, Duration::ZERO);
     assert_eq!(done.time_needed(0.0, &gates, Duration::ZERO), Some(HOUR));
     assert_eq!(judge(&tally(500, 100, 0), &gates, HOUR).time_needed(10.0, &gates, HOUR), None);
+}
+
+/// Who got no answer, or one that nobody compared, may have got a wrong one.
+#[test]
+fn what_is_said_of_accuracy_holds_for_all_that_was_asked() {
+    let gates = Gates::default();
+    let classes = ["no", "yes"].map(str::to_owned);
+    let mut classifier = Tally::new(1, &classes);
+    add(&mut classifier, 1000, 0, 30);
+    classifier.lost(DropReason::QueueFull, 20, 20);
+    let figures = Figures::of(&classifier, &gates);
+    let lower = agreement::one_sided_lower(1050, 1000.0, gates.alpha, gates.prior);
+    assert_eq!(figures.accuracy_change_bound, Some(1.0 - lower));
+    assert!(1.0 - lower > 10.0 * (1.0 - figures.one_sided_lower), "of what was compared it would be {figures:?}");
+    let values = tally(1000, 0, 30);
+    assert_eq!(Figures::of(&values, &gates).accuracy_change_bound, None, "a value is not right or wrong");
 }
