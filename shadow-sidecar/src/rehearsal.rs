@@ -391,6 +391,7 @@ impl Rehearsal {
             itself: comparator.against_itself(),
             slicing,
             measures,
+            proves: self.gates.question(),
             primary,
             candidate,
             comparator,

@@ -33,15 +33,20 @@ pub struct Subject {
     pub classes: Vec<String>,
     /// What counts as agreement, and how outputs are read.
     pub comparator: String,
+    /// What a verdict must prove, see [`crate::verdict::Gates::question`]. None in what was written before it was a part of this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proves: Option<String>,
 }
 
 impl Subject {
-    /// Whether counts about this are counts about `other`, which may not know its versions yet.
+    /// Whether counts about this are counts about `other`, which may not know its versions yet. Where this does not say what was to
+    /// be proven, it was the same.
     pub(crate) fn covers(&self, other: &Self) -> bool {
         let version = |known: &str, other: &str| if other.is_empty() { known.to_owned() } else { other.to_owned() };
         let named = Self {
             primary: (other.primary.0.clone(), version(&self.primary.1, &other.primary.1)),
             candidate: (other.candidate.0.clone(), version(&self.candidate.1, &other.candidate.1)),
+            proves: self.proves.as_ref().and(other.proves.clone()),
             ..other.clone()
         };
         *self == named
@@ -193,6 +198,7 @@ mod tests {
             task: 1,
             classes: classes.to_vec(),
             comparator: "labels".into(),
+            proves: Some(Gates::default().question()),
         };
         Saved {
             name: "c".into(),

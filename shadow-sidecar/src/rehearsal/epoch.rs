@@ -73,6 +73,8 @@ pub struct Epoch {
     /// By which segments rows are counted; absent when none are declared.
     pub(super) slicing: Option<Slicing>,
     measures: Measures,
+    /// What a verdict must prove.
+    proves: String,
     pub(super) comparisons: Comparisons,
     /// On what the models differ, by examples; of this process only.
     pub disagreements: Disagreements,
@@ -90,14 +92,25 @@ pub(super) struct Parts {
     pub(super) reading: Reading,
     pub(super) slicing: Option<Slicing>,
     pub(super) measures: Measures,
+    pub(super) proves: String,
     pub(super) comparisons: Comparisons,
     pub(super) disagreements: Disagreements,
 }
 
 impl Epoch {
     pub(super) fn new(number: u64, parts: Parts) -> Self {
-        let Parts { primary, candidate, comparator, itself, reading, slicing, measures, comparisons, disagreements } =
-            parts;
+        let Parts {
+            primary,
+            candidate,
+            comparator,
+            itself,
+            reading,
+            slicing,
+            measures,
+            proves,
+            comparisons,
+            disagreements,
+        } = parts;
         Self {
             number,
             primary,
@@ -111,6 +124,7 @@ impl Epoch {
             itself,
             slicing,
             measures,
+            proves,
             comparisons,
             disagreements,
             history: Mutex::default(),
@@ -174,6 +188,7 @@ impl Epoch {
                 self.measures,
                 self.comparator.decisions()
             ),
+            proves: Some(self.proves.clone()),
         }
     }
 
