@@ -14,6 +14,7 @@ use understudy::v1::{Report, Verdict};
 mod candidates;
 mod disagreements;
 mod epochs;
+mod executions;
 mod exports;
 mod failures;
 mod loops;
