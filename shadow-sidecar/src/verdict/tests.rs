@@ -346,3 +346,16 @@ fn what_is_said_of_accuracy_holds_for_all_that_was_asked() {
     let values = tally(1000, 0, 30);
     assert_eq!(Figures::of(&values, &gates).accuracy_change_bound, None, "a value is not right or wrong");
 }
+
+#[test]
+fn failures_of_a_cold_start_reject_nobody() {
+    for (agreed, failed) in [(0, 1), (0, 49), (9, 1), (46, 4)] {
+        let judgement = judge(&tally(agreed, 0, failed), &Gates::default(), HOUR);
+        assert_eq!(judgement.verdict, Verdict::Undecided, "{agreed} and {failed}: {:?}", judgement.reasons);
+        let told = format!("the candidate failed {failed} of {} exchanges: not yet proven", agreed + failed);
+        assert!(judgement.reasons.iter().any(|reason| reason.starts_with(&told)), "{:?}", judgement.reasons);
+    }
+    for (agreed, failed) in [(0, 50), (45, 5), (10_000, 150)] {
+        assert_eq!(verdict(&tally(agreed, 0, failed)), Verdict::Reject, "{agreed} and {failed}");
+    }
+}
