@@ -146,17 +146,22 @@ fn agreement_lines(agreement: &Agreement, paint: Paint) -> Vec<String> {
     ]
 }
 
-/// The headline: what all this says about accuracy, before a single ground truth is known.
+/// The headline: what all this says about accuracy, before a single ground truth is known, and with all that is missing counted as
+/// wrong; of values, where there is no right and wrong, about the agreement.
 fn accuracy(agreement: &Agreement, noise: Option<&NoiseFloor>, paint: Paint) -> Option<String> {
     agreement.rate?;
     let noise = noise.and_then(|noise| noise.rate);
+    let (name, bound, about) = match agreement.accuracy_change_bound {
+        Some(bound) => ("Accuracy", format!("± {}", percent(bound)), "at most, without labels"),
+        None => ("At least", percent(agreement.worst_case_lower), "agree, if all that is missing differs"),
+    };
     let text = format!(
-        "{}   at most, without labels; even drifting, agreement ≥ {}{}",
-        paint.bold(format_args!("{:>9}", format!("± {}", percent(agreement.accuracy_change_bound)))),
+        "{}   {about}; even drifting, agreement ≥ {}{}",
+        paint.bold(format_args!("{bound:>9}")),
         percent(agreement.drift_lower),
         noise.map_or_else(String::new, |rate| format!("; noise {}", percent(rate))),
     );
-    Some(named("Accuracy", &text, paint))
+    Some(named(name, &text, paint))
 }
 
 fn coverage(rows: &Conservation, agreement: Option<&Agreement>, paint: Paint) -> String {

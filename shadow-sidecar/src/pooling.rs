@@ -47,9 +47,7 @@ struct Sent {
 
 /// What the epoch of `rehearsal`, which is one of `rehearsals`, has counted. None before it has begun.
 pub fn counters(rehearsals: &Rehearsals, rehearsal: &Rehearsal) -> Option<v1::Counters> {
-    rehearsal.epoch()?;
-    // Counters add up, and are all that is asked for.
-    let sent = Sent { epoch: rehearsal.save(0)?, gates: rehearsal.gates };
+    let sent = Sent { epoch: rehearsal.counted()?, gates: rehearsal.gates };
     let tally = seal(FORMAT, &sent).inspect_err(|error| tracing::error!(%error, "counters can't be sent")).ok()?;
     let primary_instance_id = rehearsals.intake().primary_instance.clone();
     Some(v1::Counters { instance_id: rehearsals.instance().to_owned(), primary_instance_id, tally })

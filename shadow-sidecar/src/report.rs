@@ -116,11 +116,12 @@ pub(crate) fn of(tally: &Tally, gates: &Gates, about: About) -> v1::Report {
 
 /// The epoch of a report.
 pub fn describe(rehearsal: &Rehearsal, epoch: &Epoch) -> v1::Epoch {
-    let (name, version) = epoch.candidate.clone();
+    let model =
+        |name: &str, version: &str| Some(v1::ModelVersion { name: name.to_owned(), version: version.to_owned() });
     v1::Epoch {
         number: epoch.number,
-        primary: Some(v1::ModelVersion { name: epoch.primary.name.clone(), version: epoch.primary.version.clone() }),
-        candidate: Some(v1::ModelVersion { name, version }),
+        primary: model(&epoch.primary.name, epoch.primary_version()),
+        candidate: model(epoch.candidate_name(), epoch.candidate_version()),
         task: epoch.primary.task.into(),
         started_unix_nanos: epoch.started_unix_nanos,
         manual_restarts: rehearsal.manual_restarts(),

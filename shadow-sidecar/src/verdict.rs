@@ -9,7 +9,8 @@
 //!   agreement is at most the gate is promoted with probability at most alpha, over the whole epoch and however often one
 //!   looks: guardrails only make it less.
 //! - *reject*: the evidence for "agreement < abort" has reached ln(1/alpha) at some look, or the error rate is proven
-//!   above its limit. A sound candidate is rejected with probability at most alpha for each of the two.
+//!   above its limit by [`MIN_ATTEMPTS`] exchanges or more. A sound candidate is rejected with probability at most alpha for each of
+//!   the two.
 //! - *undecided*: anything else.
 //!
 //! Agreement is the mean share of agreeing rows per exchange, and an exchange is one observation: the rows of a request
@@ -46,6 +47,12 @@ use crate::stats::agreement;
 use crate::tally::Tally;
 use guardrails::guardrails;
 use words::{count, log_e, percent};
+
+/// Exchanges that the candidate must have been asked before failures reject it. With a limit of 1 % the first failure of all is enough of
+/// a proof, for where failures come at random it is a rare one to begin with; but the first ones of a server that is just starting do
+/// not come at random. Of fifty it takes five. The bounds hold at every moment, so looking at fewer moments keeps the chance of a wrong
+/// rejection at most alpha.
+pub const MIN_ATTEMPTS: u64 = 50;
 
 /// What to do with the candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -136,7 +143,7 @@ fn rejections(figures: &Figures, gates: &Gates) -> Vec<String> {
         ));
     }
     let errors = &figures.errors;
-    if errors.lower > gates.max_error_rate {
+    if errors.attempts >= MIN_ATTEMPTS && errors.lower > gates.max_error_rate {
         reasons.push(format!(
             "the candidate failed {} of {} exchanges: its error rate, at least {}, is above {}",
             count(errors.failed),

@@ -28,10 +28,12 @@ function showVerdict(report, points) {
   if (card.dataset.verdict !== verdict) card.dataset.verdict = verdict;
   say(element("verdict"), SENTENCES[verdict] ?? verdict);
   const agreement = fields(report.agreement);
-  const proven = known(agreement.rate) && known(agreement.accuracy_change_bound);
-  say(element("headline"), proven
-    ? `Accuracy changes by at most ${percent(agreement.accuracy_change_bound)} without a single label.`
-    : "Nothing is compared yet, so nothing is said about accuracy.");
+  // Of all that could have been compared: what is missing, and failures, count as disagreements.
+  say(element("headline"), !known(agreement.rate)
+    ? "Nothing is compared yet, so nothing is said about accuracy."
+    : known(agreement.accuracy_change_bound)
+      ? `Accuracy changes by at most ${percent(agreement.accuracy_change_bound)}, without a single label; what was not compared counts as changed.`
+      : `They agree on at least ${percent(agreement.worst_case_lower)}; what was not compared counts as a disagreement.`);
   const reasons = list(report.reasons).map(String);
   const target = element("reasons");
   if (target.children.length !== reasons.length) target.replaceChildren(...reasons.map(() => make("li", {})));

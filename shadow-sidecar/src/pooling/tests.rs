@@ -53,6 +53,7 @@ fn one(address: &'static str, tally: Tally) -> One {
         task: v1::Task::Binary.into(),
         classes: classes().to_vec(),
         comparator: "labels".into(),
+        proves: Some(Gates::default().question()),
     };
     let epoch = Saved {
         name: "c".into(),

@@ -92,6 +92,17 @@ impl Gates {
         wrong.map(|(_, name, expected, got)| format!("{name}: expected a number {expected}, got {got}")).collect()
     }
 
+    /// What a verdict must prove, and how surely, as text: what must not be chosen after looking, because the chance of a wrong verdict
+    /// is that of one choice. The other conditions may be: they hold promotions back, and no choice of them makes one more likely to
+    /// be wrong than alpha.
+    pub fn question(&self) -> String {
+        let &Self { gate, alpha, prior, drift_robust, max_error_rate, .. } = self;
+        let abort = self.abort();
+        format!(
+            "gate {gate}, abort {abort}, alpha {alpha}, max-error-rate {max_error_rate}, drift-robust {drift_robust}, {prior:?}"
+        )
+    }
+
     /// Whether evidence gathered under the one counts under the other.
     pub(crate) fn same_question(&self, other: &Self) -> bool {
         self.gate == other.gate && self.abort() == other.abort() && self.prior == other.prior

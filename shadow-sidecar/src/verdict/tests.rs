@@ -37,7 +37,7 @@ fn nothing_is_undecided() {
     assert_eq!(judgement.reasons[0], "no row has been compared yet");
     assert_eq!(judgement.reasons.len(), 5, "{:?}", judgement.reasons);
     assert_eq!(judgement.pairs_needed, Some(1000));
-    assert_eq!((judgement.figures.rate, judgement.figures.accuracy_change_bound), (None, 1.0));
+    assert_eq!((judgement.figures.rate, judgement.figures.accuracy_change_bound), (None, None));
 }
 
 #[test]
@@ -329,4 +329,33 @@ fn time_needed_follows_from_the_pace() {
     let done = judge(&tally(5000, 0, 0), &gates, Duration::ZERO);
     assert_eq!(done.time_needed(0.0, &gates, Duration::ZERO), Some(HOUR));
     assert_eq!(judge(&tally(500, 100, 0), &gates, HOUR).time_needed(10.0, &gates, HOUR), None);
+}
+
+/// Who got no answer, or one that nobody compared, may have got a wrong one.
+#[test]
+fn what_is_said_of_accuracy_holds_for_all_that_was_asked() {
+    let gates = Gates::default();
+    let classes = ["no", "yes"].map(str::to_owned);
+    let mut classifier = Tally::new(1, &classes);
+    add(&mut classifier, 1000, 0, 30);
+    classifier.lost(DropReason::QueueFull, 20, 20);
+    let figures = Figures::of(&classifier, &gates);
+    let lower = agreement::one_sided_lower(1050, 1000.0, gates.alpha, gates.prior);
+    assert_eq!(figures.accuracy_change_bound, Some(1.0 - lower));
+    assert!(1.0 - lower > 10.0 * (1.0 - figures.one_sided_lower), "of what was compared it would be {figures:?}");
+    let values = tally(1000, 0, 30);
+    assert_eq!(Figures::of(&values, &gates).accuracy_change_bound, None, "a value is not right or wrong");
+}
+
+#[test]
+fn failures_of_a_cold_start_reject_nobody() {
+    for (agreed, failed) in [(0, 1), (0, 49), (9, 1), (46, 4)] {
+        let judgement = judge(&tally(agreed, 0, failed), &Gates::default(), HOUR);
+        assert_eq!(judgement.verdict, Verdict::Undecided, "{agreed} and {failed}: {:?}", judgement.reasons);
+        let told = format!("the candidate failed {failed} of {} exchanges: not yet proven", agreed + failed);
+        assert!(judgement.reasons.iter().any(|reason| reason.starts_with(&told)), "{:?}", judgement.reasons);
+    }
+    for (agreed, failed) in [(0, 50), (45, 5), (10_000, 150)] {
+        assert_eq!(verdict(&tally(agreed, 0, failed)), Verdict::Reject, "{agreed} and {failed}");
+    }
 }
