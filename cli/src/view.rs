@@ -1,7 +1,7 @@
 //! A report as lines of text: at most 24, at most [`WIDTH`] wide.
 
 use understudy::v1::{
-    Agreement, Conservation, Latency, LatencyComparison, ModelVersion, NoiseFloor, Report, ScoreDelta,
+    Agreement, Conservation, Latency, LatencyComparison, ModelVersion, NoiseFloor, QuantileRatio, Report, ScoreDelta,
     ScoreDistribution, Verdict,
 };
 
@@ -207,16 +207,27 @@ fn latency_line(who: &str, latency: &Latency, paint: Paint) -> String {
     named("", &format!("{who:<10}{columns}   {via}"), paint)
 }
 
-/// The candidate's quantiles over the primary's, and how often it was the slower one.
+/// The intervals of the candidate's quantiles over the primary's, whose ratio stands above, and how often it was the slower one.
 fn ratio_line(latency: &LatencyComparison, paint: Paint) -> String {
+    let interval = |&QuantileRatio { lower, upper, .. }: &QuantileRatio| {
+        if upper.is_finite() { format!("{}–{}", short(lower), short(upper)) } else { format!("≥ {}", short(lower)) }
+    };
     let at = |level: f64| latency.quantiles.iter().find(|quantile| quantile.level == level);
-    let columns: String = [0.5, 0.95, 0.99]
-        .map(|level| format!("{:>10}", at(level).map_or_else(|| "-".into(), |q| format!("× {:.2}", q.ratio))))
-        .concat();
+    let columns: String =
+        [0.5, 0.95, 0.99].map(|level| format!("{:>10}", at(level).map_or_else(|| "-".into(), interval))).concat();
     let share = latency.slower as f64 / latency.exchanges.max(1) as f64;
     let than = if latency.ratio == 1.0 { String::new() } else { format!(" than × {}", latency.ratio) };
     let slower = paint.dim(format_args!("slower{than} in {}", percent(share)));
     named("", &format!("{:<10}{columns}{:>10}   {slower}", "ratio", ""), paint)
+}
+
+/// A ratio in at most four columns, of those that occur.
+fn short(ratio: f64) -> String {
+    match ratio {
+        ..10.0 => format!("{ratio:.2}"),
+        ..100.0 => format!("{ratio:.1}"),
+        _ => format!("{ratio:.0}"),
+    }
 }
 
 /// The verdict, and why in at most `room` lines.

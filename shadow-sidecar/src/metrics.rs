@@ -360,7 +360,7 @@ fn describe() {
     describe_gauge!(LOG_E, "evidence for agreement above the gate, natural logarithm; not to be aggregated");
     describe_gauge!(GATE, "agreement that a promotion must prove");
     describe_gauge!(ABORT, "agreement below which a candidate is rejected");
-    describe_gauge!(ALPHA, "chance of a wrong verdict that is accepted");
+    describe_gauge!(ALPHA, "chance of a wrong promotion that is accepted, and of a wrong rejection for each ground");
     describe_gauge!(COVERAGE, "share of what could have been compared that was");
     describe_gauge!(VERDICT, "1 promote, 0 undecided, -1 reject");
     describe_gauge!(IN_FLIGHT, "exchanges that wait for the candidate or are with it");

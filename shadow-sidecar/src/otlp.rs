@@ -290,7 +290,7 @@ fn gauge(
         .with_unit("1")
         .with_callback(move |observer| {
             source.with(|rehearsal, epoch, tally| {
-                let judgement = judge(tally, &rehearsal.gates, epoch.started.elapsed());
+                let judgement = judge(tally, &rehearsal.gates, tally.busy());
                 let mut attributes = attributes(epoch);
                 attributes.push(KeyValue::new("alpha", rehearsal.gates.alpha));
                 if let Some(value) = read(&judgement.figures).filter(|value| value.is_finite()) {

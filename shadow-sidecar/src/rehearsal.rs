@@ -49,6 +49,8 @@ pub struct Rehearsal {
     pub candidate: Candidate,
     /// What it must prove.
     pub gates: Gates,
+    /// How many rehearse side by side.
+    pub among: usize,
     tolerance: Tolerance,
     slices: Vec<Declaration>,
     stage: Mutex<Stage>,
@@ -100,6 +102,7 @@ impl Rehearsal {
             label: label.to_owned(),
             candidate,
             gates,
+            among: 1,
             tolerance,
             slices: Vec::new(),
             stage: Mutex::default(),
@@ -115,6 +118,12 @@ impl Rehearsal {
             disagreements: disagreements::Config::default(),
             logs: DisagreementLogs::default(),
         }
+    }
+
+    /// The same, as one of so many.
+    #[must_use]
+    pub fn among(self, among: usize) -> Self {
+        Self { among, ..self }
     }
 
     /// The same, counting these segments of rows by themselves.
@@ -213,6 +222,11 @@ impl Rehearsal {
     /// What keeps this rehearsal from beginning; empty when nothing does.
     pub fn problem(&self) -> String {
         self.stage().problem.clone()
+    }
+
+    /// Whether the primary has said who it is.
+    pub fn has_primary(&self) -> bool {
+        self.stage().primary.is_some()
     }
 
     /// How often an epoch was begun by hand.

@@ -298,6 +298,7 @@ pub(crate) async fn open(
             metrics.clone(),
             histograms,
         );
+        let rehearsal = rehearsal.among(config.candidates.len());
         let rehearsal = rehearsal.slicing(config.slices.clone()).noting(config.disagreements, logs.clone());
         all.push(Arc::new(rehearsal));
     }
@@ -398,7 +399,7 @@ async fn tick(rehearsals: Arc<Rehearsals>, metrics: Arc<Metrics>) {
                 && let Some(epoch) = epoch
             {
                 let tally = epoch.tally().clone();
-                let judgement = judge(&tally, &rehearsal.gates, epoch.started.elapsed());
+                let judgement = judge(&tally, &rehearsal.gates, tally.busy());
                 metrics.publish(&epoch, &tally, &judgement, &rehearsal.gates);
                 epoch.history().record(Point::new(unix_nanos(), &judgement.figures));
             }

@@ -15,7 +15,7 @@ pub struct Gates {
     pub alpha: f64,
     /// Exchanges (with rows in them) that must have been compared.
     pub min_pairs: u64,
-    /// Time that the epoch must have lasted, to see the mix of the traffic.
+    /// Time in which exchanges must have been compared, to see the mix of the traffic: see [`Tally::busy`](crate::tally::Tally::busy).
     pub min_duration: Duration,
     /// Share of the eligible that must have been compared, of rows and of exchanges, in [0, 1].
     pub min_coverage: f64,

@@ -50,7 +50,7 @@ fn a_good_candidate_is_promoted() {
         "3,000 exchanges were compared, 1,000 are required",
         "coverage 100 % is at least 95 %",
         "the candidate failed 0 of 3,000 exchanges: proven to be below 1 % (at most 0.15 %)",
-        "the rehearsal has taken 1 h, at least 1 h are required",
+        "the rehearsal has had traffic for 1 h, at least 1 h are required",
     ];
     assert_eq!(judgement.reasons, expected);
 }
@@ -60,7 +60,7 @@ fn each_guardrail_holds_a_promotion_back() {
     let good = tally(2990, 10, 0);
     let gates = Gates::default();
     for (tally, gates, elapsed, reason) in [
-        (good.clone(), gates, HOUR / 2, "the rehearsal has taken 30 min"),
+        (good.clone(), gates, HOUR / 2, "the rehearsal has had traffic for 30 min"),
         (good.clone(), Gates { min_pairs: 4000, ..gates }, HOUR, "3,000 exchanges were compared, 4,000"),
         (tally(2990, 10, 30), gates, HOUR, "the candidate failed 30 of 3,030 exchanges: not yet proven"),
     ] {
@@ -327,7 +327,14 @@ fn time_needed_follows_from_the_pace() {
     assert_eq!(judgement.time_needed(0.0, &gates, HOUR), None);
     assert_eq!(judgement.time_needed(f64::NAN, &gates, HOUR), None);
     let done = judge(&tally(5000, 0, 0), &gates, Duration::ZERO);
-    assert_eq!(done.time_needed(0.0, &gates, Duration::ZERO), Some(HOUR));
+    assert_eq!(done.time_needed(1.0, &gates, Duration::ZERO), Some(HOUR));
+    assert_eq!(done.time_needed(0.0, &gates, Duration::ZERO), None, "time without traffic does not count");
+    // Nothing is missing but what need not come.
+    let mut lossy = tally(5000, 0, 0);
+    lossy.lost(DropReason::QueueFull, 5000, 5000);
+    let lossy = judge(&lossy, &gates, HOUR);
+    assert_eq!((lossy.verdict, lossy.pairs_needed), (Verdict::Undecided, Some(0)));
+    assert_eq!(lossy.time_needed(10.0, &gates, HOUR), None, "{:?}", lossy.reasons);
     assert_eq!(judge(&tally(500, 100, 0), &gates, HOUR).time_needed(10.0, &gates, HOUR), None);
 }
 
