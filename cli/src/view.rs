@@ -1,7 +1,7 @@
 //! A report as lines of text: at most 24, at most [`WIDTH`] wide.
 
 use understudy::v1::{
-    Agreement, Conservation, Latency, LatencyComparison, ModelVersion, NoiseFloor, Report, ScoreDelta,
+    Agreement, Conservation, Latency, LatencyComparison, ModelVersion, NoiseFloor, QuantileRatio, Report, ScoreDelta,
     ScoreDistribution, Verdict,
 };
 
@@ -146,17 +146,22 @@ fn agreement_lines(agreement: &Agreement, paint: Paint) -> Vec<String> {
     ]
 }
 
-/// The headline: what all this says about accuracy, before a single ground truth is known.
+/// The headline: what all this says about accuracy, before a single ground truth is known, and with all that is missing counted as
+/// wrong; of values, where there is no right and wrong, about the agreement.
 fn accuracy(agreement: &Agreement, noise: Option<&NoiseFloor>, paint: Paint) -> Option<String> {
     agreement.rate?;
     let noise = noise.and_then(|noise| noise.rate);
+    let (name, bound, about) = match agreement.accuracy_change_bound {
+        Some(bound) => ("Accuracy", format!("± {}", percent(bound)), "at most, without labels"),
+        None => ("At least", percent(agreement.worst_case_lower), "agree, if all that is missing differs"),
+    };
     let text = format!(
-        "{}   at most, without labels; even drifting, agreement ≥ {}{}",
-        paint.bold(format_args!("{:>9}", format!("± {}", percent(agreement.accuracy_change_bound)))),
+        "{}   {about}; even drifting, agreement ≥ {}{}",
+        paint.bold(format_args!("{bound:>9}")),
         percent(agreement.drift_lower),
         noise.map_or_else(String::new, |rate| format!("; noise {}", percent(rate))),
     );
-    Some(named("Accuracy", &text, paint))
+    Some(named(name, &text, paint))
 }
 
 fn coverage(rows: &Conservation, agreement: Option<&Agreement>, paint: Paint) -> String {
@@ -202,16 +207,27 @@ fn latency_line(who: &str, latency: &Latency, paint: Paint) -> String {
     named("", &format!("{who:<10}{columns}   {via}"), paint)
 }
 
-/// The candidate's quantiles over the primary's, and how often it was the slower one.
+/// The intervals of the candidate's quantiles over the primary's, whose ratio stands above, and how often it was the slower one.
 fn ratio_line(latency: &LatencyComparison, paint: Paint) -> String {
+    let interval = |&QuantileRatio { lower, upper, .. }: &QuantileRatio| {
+        if upper.is_finite() { format!("{}–{}", short(lower), short(upper)) } else { format!("≥ {}", short(lower)) }
+    };
     let at = |level: f64| latency.quantiles.iter().find(|quantile| quantile.level == level);
-    let columns: String = [0.5, 0.95, 0.99]
-        .map(|level| format!("{:>10}", at(level).map_or_else(|| "-".into(), |q| format!("× {:.2}", q.ratio))))
-        .concat();
+    let columns: String =
+        [0.5, 0.95, 0.99].map(|level| format!("{:>10}", at(level).map_or_else(|| "-".into(), interval))).concat();
     let share = latency.slower as f64 / latency.exchanges.max(1) as f64;
     let than = if latency.ratio == 1.0 { String::new() } else { format!(" than × {}", latency.ratio) };
     let slower = paint.dim(format_args!("slower{than} in {}", percent(share)));
     named("", &format!("{:<10}{columns}{:>10}   {slower}", "ratio", ""), paint)
+}
+
+/// A ratio in at most four columns, of those that occur.
+fn short(ratio: f64) -> String {
+    match ratio {
+        ..10.0 => format!("{ratio:.2}"),
+        ..100.0 => format!("{ratio:.1}"),
+        _ => format!("{ratio:.0}"),
+    }
 }
 
 /// The verdict, and why in at most `room` lines.

@@ -211,6 +211,7 @@ impl Models {
                 classes: model.class_names().to_vec(),
                 schema_json: model.schema_json().to_vec().into(),
                 reference_json: model.reference_json().to_vec().into(),
+                decision_threshold: (task == v1::Task::Binary).then_some(model.manifest().decision_threshold),
             }
         };
         self.all().iter().map(describe).collect()

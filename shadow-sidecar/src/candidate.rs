@@ -17,6 +17,24 @@ use crate::{
 mod backoff;
 mod package;
 mod remote;
+mod versions;
+
+pub(crate) use versions::MAX_VERSION;
+
+/// Why there is no answer of the candidate that rehearses.
+#[derive(Debug)]
+pub enum Failure {
+    /// It has failed.
+    Failed(Status),
+    /// Its server has answered as another version.
+    OtherVersion,
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        Self::Failed(status)
+    }
+}
 
 /// Who rehearses.
 #[derive(Debug)]
@@ -72,6 +90,15 @@ impl Candidate {
         }
     }
 
+    /// Binary: above what probability it says the second class. None where it does not say: a server's configured decision is in
+    /// [`Self::reading`].
+    pub(crate) fn decision_threshold(&self) -> Option<f64> {
+        match self {
+            Self::Package(model) => Some(model.manifest().decision_threshold),
+            Self::Server(_) => None,
+        }
+    }
+
     /// Its schema and the profile of its training data, where it is a package.
     pub(crate) fn schemas(&self) -> Schemas<'_> {
         match self {
@@ -112,10 +139,10 @@ impl Candidate {
     /// Answers one request into `out`.
     ///
     /// # Errors
-    /// The candidate's status, or DEADLINE_EXCEEDED after its own deadline.
-    pub async fn answer(&self, request: &Request, epoch: &Epoch, out: &mut Answer) -> Result<(), Status> {
+    /// The candidate's status, or DEADLINE_EXCEEDED after its own deadline; or another version has answered.
+    pub async fn answer(&self, request: &Request, epoch: &Epoch, out: &mut Answer) -> Result<(), Failure> {
         match self {
-            Self::Package(model) => package::answer(model, request, out),
+            Self::Package(model) => Ok(package::answer(model, request, out)?),
             Self::Server(server) => server.answer(request, epoch, out).await,
         }
     }

@@ -7,7 +7,7 @@
 mod comparator;
 mod distance;
 
-pub use comparator::{Comparator, ComparatorError};
+pub use comparator::{Comparator, ComparatorError, USUAL_DECISION};
 pub use distance::Distance;
 
 /// What the models predict, and so what agreement means.

@@ -65,6 +65,8 @@ const DELTA_BUCKETS: [f64; 12] = [-0.5, -0.2, -0.1, -0.05, -0.01, -0.001, 0.001,
 /// All instruments of one sidecar.
 pub struct Metrics {
     recorder: PrometheusRecorder,
+    /// What is published of epochs that go on, and only of those.
+    epochs: Mutex<Epochs>,
     publishing: Mutex<()>,
     /// Exports to the collector that arrived, and that did not.
     pub otlp: [Counter; 2],
@@ -72,6 +74,14 @@ pub struct Metrics {
     pub logs: [Counter; LogOutcome::ALL.len()],
     /// The file that survives a restart.
     pub state: StateCounters,
+}
+
+/// What every series of an epoch is labelled with.
+type Labels = [(&'static str, String); 5];
+
+struct Epochs {
+    recorder: PrometheusRecorder,
+    of: Vec<Labels>,
 }
 
 /// What is recorded for each comparison with one candidate.
@@ -141,7 +151,32 @@ impl Metrics {
                 },
             )
         });
-        Ok(Self { recorder, publishing: Mutex::default(), otlp, logs, state })
+        let epochs = Mutex::new(Epochs { recorder: telemetry::recorder(&[])?, of: Vec::new() });
+        Ok(Self { recorder, epochs, publishing: Mutex::default(), otlp, logs, state })
+    }
+
+    /// These go on. What was published of others is not published any more: an old "promote" must not look like a new one, and a
+    /// server that has many versions must not fill the memory of whoever scrapes. Before [`Self::publish`] of each.
+    pub fn going_on<'a>(&self, epochs: impl Iterator<Item = &'a Epoch>) {
+        let of: Vec<_> = epochs.map(labels).collect();
+        let mut known = self.epochs();
+        if known.of == of {
+            return;
+        }
+        // Series can't be removed from a recorder.
+        if let Ok(recorder) = telemetry::recorder(&[]) {
+            metrics::with_local_recorder(&recorder, describe);
+            *known = Epochs { recorder, of };
+        }
+    }
+
+    fn epochs(&self) -> MutexGuard<'_, Epochs> {
+        self.epochs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was published of epochs, in Prometheus's text format: the part of `/metrics` that is not in [`Self::handle`].
+    pub fn render_epochs(&self) -> String {
+        self.epochs().recorder.handle().render()
     }
 
     /// For comparisons with this candidate.
@@ -156,17 +191,12 @@ impl Metrics {
 
     /// Publishes the counters of `epoch` as they are, and what they must prove.
     pub fn publish(&self, epoch: &Epoch, tally: &Tally, judgement: &Judgement, gates: &Gates) {
-        let labels = [
-            ("model", epoch.primary.name.clone()),
-            ("primary_version", epoch.primary.version.clone()),
-            ("candidate", epoch.candidate.0.clone()),
-            ("candidate_version", epoch.candidate.1.clone()),
-            ("epoch", epoch.number.to_string()),
-        ];
+        let labels = labels(epoch);
+        let epochs = self.epochs();
         let with = |more: &[(&'static str, String)]| -> Vec<(&'static str, String)> {
             labels.iter().chain(more).cloned().collect()
         };
-        metrics::with_local_recorder(&self.recorder, || {
+        metrics::with_local_recorder(&epochs.recorder, || {
             counter!(EXCHANGES, &labels).absolute(tally.exchanges().offered());
             counter!(COMPARED, &labels).absolute(tally.rows().compared());
             counter!(AGREED, &labels).absolute(tally.agreed());
@@ -282,6 +312,16 @@ impl Metrics {
     }
 }
 
+fn labels(epoch: &Epoch) -> Labels {
+    [
+        ("model", epoch.primary.name.clone()),
+        ("primary_version", epoch.primary_version().to_owned()),
+        ("candidate", epoch.candidate_name().to_owned()),
+        ("candidate_version", epoch.candidate_version().to_owned()),
+        ("epoch", epoch.number.to_string()),
+    ]
+}
+
 /// Prometheus's counters are whole numbers here. Rounded down, so that a bound computed from them is not too good.
 fn millionths(sum: f64) -> u64 {
     (sum * 1e6) as u64
@@ -320,7 +360,7 @@ fn describe() {
     describe_gauge!(LOG_E, "evidence for agreement above the gate, natural logarithm; not to be aggregated");
     describe_gauge!(GATE, "agreement that a promotion must prove");
     describe_gauge!(ABORT, "agreement below which a candidate is rejected");
-    describe_gauge!(ALPHA, "chance of a wrong verdict that is accepted");
+    describe_gauge!(ALPHA, "chance of a wrong promotion that is accepted, and of a wrong rejection for each ground");
     describe_gauge!(COVERAGE, "share of what could have been compared that was");
     describe_gauge!(VERDICT, "1 promote, 0 undecided, -1 reject");
     describe_gauge!(IN_FLIGHT, "exchanges that wait for the candidate or are with it");

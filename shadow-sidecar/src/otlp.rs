@@ -201,7 +201,7 @@ impl Otlp {
         gauge(m, &source, "shadow.agreement.upper", |figures| Some(figures.upper));
         gauge(m, &source, "shadow.agreement.log_e", |figures| Some(figures.log_e));
         gauge(m, &source, "shadow.agreement.drift_lower", |figures| Some(figures.drift_lower));
-        gauge(m, &source, "shadow.accuracy.change_bound", |figures| Some(figures.accuracy_change_bound));
+        gauge(m, &source, "shadow.accuracy.change_bound", |figures| figures.accuracy_change_bound);
         gauge(m, &source, "shadow.coverage", |figures| figures.coverage);
     }
 
@@ -290,7 +290,7 @@ fn gauge(
         .with_unit("1")
         .with_callback(move |observer| {
             source.with(|rehearsal, epoch, tally| {
-                let judgement = judge(tally, &rehearsal.gates, epoch.started.elapsed());
+                let judgement = judge(tally, &rehearsal.gates, tally.busy());
                 let mut attributes = attributes(epoch);
                 attributes.push(KeyValue::new("alpha", rehearsal.gates.alpha));
                 if let Some(value) = read(&judgement.figures).filter(|value| value.is_finite()) {
@@ -306,9 +306,9 @@ fn attributes(epoch: &Epoch) -> Vec<KeyValue> {
     let mut attributes = Vec::with_capacity(6);
     attributes.extend([
         KeyValue::new("model", epoch.primary.name.clone()),
-        KeyValue::new("primary_version", epoch.primary.version.clone()),
-        KeyValue::new("candidate", epoch.candidate.0.clone()),
-        KeyValue::new("candidate_version", epoch.candidate.1.clone()),
+        KeyValue::new("primary_version", epoch.primary_version().to_owned()),
+        KeyValue::new("candidate", epoch.candidate_name().to_owned()),
+        KeyValue::new("candidate_version", epoch.candidate_version().to_owned()),
         KeyValue::new("epoch", epoch.number as i64),
     ]);
     attributes

@@ -216,7 +216,8 @@ impl Outlets {
 
 /// What a tap would have said of it.
 fn describe(primary: &Primary) -> TapDescription {
-    let Primary { name, version, task, classes, schema_json, reference_json, .. } = primary.clone();
-    let model = ModelDescription { name, version, task: task.into(), classes, schema_json, reference_json };
+    let Primary { name, version, task, classes, schema_json, reference_json, decision_threshold, .. } = primary.clone();
+    let task = task.into();
+    let model = ModelDescription { name, version, task, classes, schema_json, reference_json, decision_threshold };
     TapDescription { server_instance_id: String::new(), models: vec![model] }
 }

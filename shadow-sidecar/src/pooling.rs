@@ -13,7 +13,7 @@
 //! The evidence of a pool is that of its own looks ([`Memory`]). The largest evidence of a single replica says nothing about the
 //! pool, and the verdict of any of several replicas would be wrong as many times as often.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use understudy::v1;
@@ -47,9 +47,7 @@ struct Sent {
 
 /// What the epoch of `rehearsal`, which is one of `rehearsals`, has counted. None before it has begun.
 pub fn counters(rehearsals: &Rehearsals, rehearsal: &Rehearsal) -> Option<v1::Counters> {
-    rehearsal.epoch()?;
-    // Counters add up, and are all that is asked for.
-    let sent = Sent { epoch: rehearsal.save(0)?, gates: rehearsal.gates };
+    let sent = Sent { epoch: rehearsal.counted()?, gates: rehearsal.gates };
     let tally = seal(FORMAT, &sent).inspect_err(|error| tracing::error!(%error, "counters can't be sent")).ok()?;
     let primary_instance_id = rehearsals.intake().primary_instance.clone();
     Some(v1::Counters { instance_id: rehearsals.instance().to_owned(), primary_instance_id, tally })
@@ -230,14 +228,12 @@ fn join<'a>(group: &mut Vec<Counted<'a>>, counted: Counted<'a>, answers: &[Answe
 fn add_up(group: &[Counted<'_>], answers: &[Answer], memory: &mut Memory) -> v1::Report {
     let first = &group[0];
     let mut tally = first.epoch.tally.clone();
-    let mut elapsed = 0;
     let mut epoch = first.report.epoch.clone().unwrap_or_default();
     let mut per_second = None;
     for (n, one) in group.iter().enumerate() {
         // What could not be merged is in another group.
         let merged = n == 0 || tally.merge(&one.epoch.tally);
         debug_assert!(merged, "{:?}", answers[one.index].address);
-        elapsed = elapsed.max(one.epoch.observed_nanos);
         epoch.number = epoch.number.max(one.epoch.number);
         epoch.started_unix_nanos = epoch.started_unix_nanos.min(one.epoch.started_unix_nanos);
         if let Some(pace) = one.report.per_second {
@@ -253,7 +249,6 @@ fn add_up(group: &[Counted<'_>], answers: &[Answer], memory: &mut Memory) -> v1:
     let about = About {
         task: task(epoch.task()),
         epoch,
-        elapsed: Duration::from_nanos(elapsed),
         per_second,
         observed_via: [via(|report| &report.primary_latency), via(|report| &report.candidate_latency)],
     };

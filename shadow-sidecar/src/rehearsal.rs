@@ -2,6 +2,7 @@
 //! the comparator and back into the tally.
 //!
 //! * `stage` — which [`Epoch`] it is
+//! * `memory` — epochs that may come back
 //! * `waiting` — what is offered before that
 //! * `work` — the way of one exchange
 //! * `differing` — what is said of a row on which the models differ
@@ -31,6 +32,7 @@ use crate::{
 
 mod differing;
 mod epoch;
+mod memory;
 mod stage;
 mod waiting;
 mod work;
@@ -47,6 +49,8 @@ pub struct Rehearsal {
     pub candidate: Candidate,
     /// What it must prove.
     pub gates: Gates,
+    /// How many rehearse side by side.
+    pub among: usize,
     tolerance: Tolerance,
     slices: Vec<Declaration>,
     stage: Mutex<Stage>,
@@ -98,6 +102,7 @@ impl Rehearsal {
             label: label.to_owned(),
             candidate,
             gates,
+            among: 1,
             tolerance,
             slices: Vec::new(),
             stage: Mutex::default(),
@@ -115,6 +120,12 @@ impl Rehearsal {
         }
     }
 
+    /// The same, as one of so many.
+    #[must_use]
+    pub fn among(self, among: usize) -> Self {
+        Self { among, ..self }
+    }
+
     /// The same, counting these segments of rows by themselves.
     #[must_use]
     pub fn slicing(self, slices: Vec<Declaration>) -> Self {
@@ -127,22 +138,35 @@ impl Rehearsal {
         Self { disagreements, logs, ..self }
     }
 
-    /// An earlier process has counted this: the first epoch goes on with it, if it is about the same.
+    /// An earlier process has counted this: an epoch about the same goes on with it. Of several the newest comes first.
     pub fn resume(&self, mut saved: Saved) {
-        self.manual_restarts.store(saved.manual_restarts as usize, Ordering::Relaxed);
+        self.manual_restarts.fetch_max(saved.manual_restarts as usize, Ordering::Relaxed);
         // Before anything is written again.
         saved.disagreements = saved.disagreements.allowed(&self.disagreements);
-        self.stage().saved = Some(saved);
+        self.stage().recall(saved);
     }
 
-    /// What a later process is to go on with; at most `bytes` of examples.
-    pub fn save(&self, bytes: usize) -> Option<Saved> {
+    /// What a later process is to go on with: the epoch now, then those that have ended and may come back, the newest first. Of all
+    /// together at most `bytes` of examples.
+    pub fn save(&self, bytes: usize) -> Vec<Saved> {
         let stage = self.stage();
-        // Until it is known whether it can be gone on with, it is kept.
-        let Some(epoch) = stage.epoch.clone() else { return stage.saved.clone() };
+        let (epoch, ended) = (stage.epoch.clone(), stage.memory.saved().cloned().collect::<Vec<_>>());
         drop(stage);
+        let mut all: Vec<_> = epoch.iter().map(|epoch| self.saved(epoch, bytes)).chain(ended).collect();
+        memory::bound(&mut all, bytes);
+        all
+    }
+
+    /// What has been counted in the epoch now.
+    pub(crate) fn counted(&self) -> Option<Saved> {
+        // Counters add up, and are all that is asked for.
+        self.epoch().map(|epoch| self.saved(&epoch, 0))
+    }
+
+    /// At most `bytes` of examples.
+    fn saved(&self, epoch: &Epoch, bytes: usize) -> Saved {
         let tally = epoch.tally().clone();
-        Some(Saved {
+        Saved {
             name: self.name(),
             subject: epoch.subject(),
             number: epoch.number,
@@ -151,7 +175,7 @@ impl Rehearsal {
             observed_nanos: epoch.started.elapsed().as_nanos() as u64,
             tally,
             disagreements: epoch.disagreements.save(bytes),
-        })
+        }
     }
 
     fn stage(&self) -> MutexGuard<'_, Stage> {
@@ -198,6 +222,11 @@ impl Rehearsal {
     /// What keeps this rehearsal from beginning; empty when nothing does.
     pub fn problem(&self) -> String {
         self.stage().problem.clone()
+    }
+
+    /// Whether the primary has said who it is.
+    pub fn has_primary(&self) -> bool {
+        self.stage().primary.is_some()
     }
 
     /// How often an epoch was begun by hand.

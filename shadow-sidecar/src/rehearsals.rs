@@ -26,6 +26,8 @@ pub struct Rehearsals {
     all: Vec<Arc<Rehearsal>>,
     intake: Arc<Mutex<IntakeState>>,
     primary: Mutex<Option<Arc<Primary>>>,
+    /// The version by which the primary has named itself last in an answer; empty before the first that does.
+    answered: Mutex<String>,
     outlets: Arc<Outlets>,
 }
 
@@ -33,7 +35,7 @@ impl Rehearsals {
     /// Of these; each was made with this `intake`.
     pub fn new(all: Vec<Arc<Rehearsal>>, intake: Arc<Mutex<IntakeState>>) -> Self {
         let instance = format!("{:032x}", fastrand::u128(..));
-        Self { instance, all, intake, primary: Mutex::default(), outlets: Arc::default() }
+        Self { instance, all, intake, primary: Mutex::default(), answered: Mutex::default(), outlets: Arc::default() }
     }
 
     /// What tells this process from its replicas, and from itself before a restart.
@@ -99,6 +101,27 @@ impl Rehearsals {
         }
     }
 
+    /// The primary has answered as this version, which is not the one that is known. The first that is named is the one that has
+    /// answered all the time; another one is for [`Self::follow`].
+    pub fn answered(&self, version: &str) {
+        version.clone_into(&mut self.answered.lock().unwrap_or_else(PoisonError::into_inner));
+        let named = {
+            let mut current = self.primary.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(unnamed) = current.as_ref().filter(|known| known.version.is_empty()) else { return };
+            let named = Primary { version: version.to_owned(), ..Primary::clone(unnamed) };
+            current.insert(Arc::new(named)).clone()
+        };
+        self.outlets.follow(&named);
+        for rehearsal in &self.all {
+            rehearsal.name_primary(&named);
+        }
+    }
+
+    /// The version of a primary whose metadata does not say it: the one that has answered last; empty when none has said it.
+    pub fn answered_version(&self) -> String {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// A candidate's server may have said that its version is another one now.
     pub fn refresh(&self) {
         if let Some(primary) = self.primary() {
@@ -144,7 +167,7 @@ impl Rehearsals {
     /// What a later process is to go on with. Takes milliseconds where there are many examples.
     pub fn save(&self) -> Vec<Saved> {
         let bytes = state::examples(self.all.len());
-        self.all.iter().filter_map(|rehearsal| rehearsal.save(bytes)).collect()
+        self.all.iter().flat_map(|rehearsal| rehearsal.save(bytes)).collect()
     }
 
     /// Waits until nothing is in flight, at most `limit`.

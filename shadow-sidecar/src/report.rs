@@ -1,6 +1,6 @@
 //! The state of a rehearsal as the report that people and programs read.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use understudy::{status, v1};
 
@@ -25,7 +25,7 @@ pub fn report(rehearsal: &Rehearsal) -> v1::Report {
     };
     let empty = v1::Report {
         verdict: v1::Verdict::Undecided.into(),
-        reasons: vec!["nothing is known of the primary yet".into()],
+        reasons: vec![waiting_for(rehearsal, &intake.last_error)],
         intake: Some(intake),
         generated_unix_nanos: unix_nanos(),
         ..v1::Report::default()
@@ -34,10 +34,8 @@ pub fn report(rehearsal: &Rehearsal) -> v1::Report {
         let (name, version) = rehearsal.identity();
         let candidate = Some(v1::ModelVersion { name, version });
         let before = rehearsal.before_epoch();
-        let problem = rehearsal.problem();
         return v1::Report {
             epoch: Some(v1::Epoch { candidate, ..v1::Epoch::default() }),
-            reasons: if problem.is_empty() { empty.reasons } else { vec![format!("no epoch can begin: {problem}")] },
             exchanges: before.as_ref().map(|tally| conservation(tally.exchanges())),
             rows: before.as_ref().map(|tally| conservation(tally.rows())),
             ..empty
@@ -48,19 +46,40 @@ pub fn report(rehearsal: &Rehearsal) -> v1::Report {
     let about = About {
         epoch: describe(rehearsal, &epoch),
         task: epoch.comparator.task(),
-        elapsed: epoch.started.elapsed(),
         per_second: tally.per_second(),
         observed_via: [primary_observed_via, rehearsal.candidate.observed_via()].map(str::to_owned),
     };
-    v1::Report { intake: empty.intake, ..of(&tally, &rehearsal.gates, about) }
+    let mut report = v1::Report { intake: empty.intake, ..of(&tally, &rehearsal.gates, about) };
+    report.reasons.extend(beside_others(rehearsal));
+    report
+}
+
+/// That each of several candidates has a chance of its own to be promoted wrongly. Alpha is not split among them: each verdict is about
+/// one candidate, and must not change because another one rehearses beside it; who takes the first that is promoted should know.
+fn beside_others(rehearsal: &Rehearsal) -> Option<String> {
+    let (alpha, among) = (rehearsal.gates.alpha, rehearsal.among);
+    (among > 1).then(|| {
+        let percent = |share: f64| format!("{} %", (share * 1e4).round() / 1e2);
+        let (each, any) = (percent(alpha), percent((alpha * among as f64).min(1.0)));
+        format!("one of {among} candidates: a wrong promotion has a chance of at most {each} for each, {any} for any of them")
+    })
+}
+
+/// Why there is no epoch.
+fn waiting_for(rehearsal: &Rehearsal, last_error: &str) -> String {
+    let problem = rehearsal.problem();
+    match (problem.as_str(), last_error) {
+        ("", _) if rehearsal.has_primary() => "the candidate has not said who it is yet".into(),
+        ("", "") => "nothing is known of the primary yet".into(),
+        ("", error) => format!("nothing is known of the primary yet: {error}"),
+        (problem, _) => format!("no epoch can begin: {problem}"),
+    }
 }
 
 /// What a report holds besides counters and what follows from them.
 pub(crate) struct About {
     pub(crate) epoch: v1::Epoch,
     pub(crate) task: Task,
-    /// Since the epoch began; only time in which somebody has observed.
-    pub(crate) elapsed: Duration,
     /// Compared exchanges.
     pub(crate) per_second: Option<f64>,
     /// Where the latencies of the primary and of the candidate were measured.
@@ -69,11 +88,10 @@ pub(crate) struct About {
 
 /// What the counters say, but for the intake.
 pub(crate) fn of(tally: &Tally, gates: &Gates, about: About) -> v1::Report {
-    let About { epoch, task, elapsed, per_second, observed_via: [primary_observed_via, candidate_observed_via] } =
-        about;
-    let judgement = judge(tally, gates, elapsed);
-    let needed = per_second.and_then(|pace| judgement.time_needed(pace, gates, elapsed));
-    let Judgement { verdict, reasons, pairs_needed, figures } = judgement;
+    let About { epoch, task, per_second, observed_via: [primary_observed_via, candidate_observed_via] } = about;
+    let judgement = judge(tally, gates, tally.busy());
+    let needed = per_second.and_then(|pace| judgement.time_needed(pace, gates, tally.busy()));
+    let Judgement { verdict, reasons, pairs_needed, figures, .. } = judgement;
     v1::Report {
         epoch: Some(epoch),
         verdict: match verdict {
@@ -116,11 +134,12 @@ pub(crate) fn of(tally: &Tally, gates: &Gates, about: About) -> v1::Report {
 
 /// The epoch of a report.
 pub fn describe(rehearsal: &Rehearsal, epoch: &Epoch) -> v1::Epoch {
-    let (name, version) = epoch.candidate.clone();
+    let model =
+        |name: &str, version: &str| Some(v1::ModelVersion { name: name.to_owned(), version: version.to_owned() });
     v1::Epoch {
         number: epoch.number,
-        primary: Some(v1::ModelVersion { name: epoch.primary.name.clone(), version: epoch.primary.version.clone() }),
-        candidate: Some(v1::ModelVersion { name, version }),
+        primary: model(&epoch.primary.name, epoch.primary_version()),
+        candidate: model(epoch.candidate_name(), epoch.candidate_version()),
         task: epoch.primary.task.into(),
         started_unix_nanos: epoch.started_unix_nanos,
         manual_restarts: rehearsal.manual_restarts(),

@@ -181,7 +181,8 @@ impl Sidecar {
             sampled.sample(&admission);
             // Between two publications: in the middle of one there are exchanges that are nowhere.
             let _complete = publisher.publishing();
-            handle.render()
+            let (own, epochs) = (handle.render(), publisher.render_epochs());
+            own + &epochs
         };
         let page = page::routes(rehearsals.all().to_vec(), &phases);
         admin::start(admin, metrics.handle(), scrape, &health, &phases, page).map_err(system)?;
@@ -297,6 +298,7 @@ pub(crate) async fn open(
             metrics.clone(),
             histograms,
         );
+        let rehearsal = rehearsal.among(config.candidates.len());
         let rehearsal = rehearsal.slicing(config.slices.clone()).noting(config.disagreements, logs.clone());
         all.push(Arc::new(rehearsal));
     }
@@ -384,16 +386,20 @@ async fn tick(rehearsals: Arc<Rehearsals>, metrics: Arc<Metrics>) {
             metrics.took_in(&state);
             metrics.copied(rehearsals.outlets());
         }
-        for rehearsal in rehearsals.all() {
+        let epochs: Vec<_> = rehearsals.all().iter().map(|rehearsal| rehearsal.epoch()).collect();
+        if publishing.is_some() {
+            metrics.going_on(epochs.iter().flatten().map(AsRef::as_ref));
+        }
+        for (rehearsal, epoch) in rehearsals.all().iter().zip(epochs) {
             rehearsal.look();
             if publishing.is_some() {
                 metrics.without_epoch(&rehearsal.name(), rehearsal.without_epoch());
             }
             if publishing.is_some()
-                && let Some(epoch) = rehearsal.epoch()
+                && let Some(epoch) = epoch
             {
                 let tally = epoch.tally().clone();
-                let judgement = judge(&tally, &rehearsal.gates, epoch.started.elapsed());
+                let judgement = judge(&tally, &rehearsal.gates, tally.busy());
                 metrics.publish(&epoch, &tally, &judgement, &rehearsal.gates);
                 epoch.history().record(Point::new(unix_nanos(), &judgement.figures));
             }

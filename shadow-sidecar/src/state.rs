@@ -20,12 +20,12 @@ const MAGIC: &[u8] = b"understudy rehearsal state 1\n";
 const PRIVATE: u32 = 0o600;
 /// Bytes of a digest.
 const DIGEST: usize = 32;
-/// More is no file of ours: a tally takes less than 100 kB, and examples what [`examples`] says.
+/// More is no file of ours: a tally takes less than 100 kB, of which each candidate has up to nine, and examples what [`examples`] says.
 const MAX_BYTES: u64 = 64 << 20;
 /// Bytes of the examples of all candidates, and of one.
 const EXAMPLES: (usize, usize) = (32 << 20, 4 << 20);
 
-/// Bytes of examples that each of so many candidates may save: they are written every few seconds.
+/// Bytes of examples that each of so many candidates may save, of all its epochs together: they are written every few seconds.
 pub(crate) fn examples(candidates: usize) -> usize {
     let (all, most) = EXAMPLES;
     most.min(all / candidates.max(1))
@@ -44,9 +44,27 @@ pub struct Subject {
     pub classes: Vec<String>,
     /// What counts as agreement, and how outputs are read.
     pub comparator: String,
+    /// What a verdict must prove, see [`crate::verdict::Gates::question`]. None in what was written before it was a part of this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proves: Option<String>,
 }
 
-/// One candidate's epoch.
+impl Subject {
+    /// Whether counts about this are counts about `other`, which may not know its versions yet. Where this does not say what was to
+    /// be proven, it was the same.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        let version = |known: &str, other: &str| if other.is_empty() { known.to_owned() } else { other.to_owned() };
+        let named = Self {
+            primary: (other.primary.0.clone(), version(&self.primary.1, &other.primary.1)),
+            candidate: (other.candidate.0.clone(), version(&self.candidate.1, &other.candidate.1)),
+            proves: self.proves.as_ref().and(other.proves.clone()),
+            ..other.clone()
+        };
+        *self == named
+    }
+}
+
+/// One candidate's epoch: the one that is going on, or one that has ended and may come back.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Saved {
     /// What the candidate is called in reports.
@@ -196,6 +214,7 @@ mod tests {
             task: 1,
             classes: classes.to_vec(),
             comparator: "labels".into(),
+            proves: Some(Gates::default().question()),
         };
         Saved {
             name: "c".into(),
@@ -209,14 +228,16 @@ mod tests {
         }
     }
 
-    /// Written by [`saved`] when there were no examples yet.
+    /// Written by [`saved`] when there were no examples yet, and when it was not said what is to be proven.
     #[test]
     fn files_of_before_stay_readable() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("state");
         fs::write(&path, include_bytes!("state/without-examples")).expect("written");
         let read = StateFile::new(&path).read().expect("as good as ever").remove(0);
-        assert_eq!(format!("{read:?}"), format!("{:?}", saved()));
+        let mut written = saved();
+        written.subject.proves = None;
+        assert_eq!(format!("{read:?}"), format!("{written:?}"));
         assert!(read.disagreements.is_empty());
     }
 

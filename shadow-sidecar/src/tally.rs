@@ -303,6 +303,7 @@ impl Tally {
         self.slices.merge(&other.slices);
         self.slower = self.slower.saturating_add(other.slower);
         self.noise.merge(&other.noise);
+        self.pace.merge(&other.pace);
         self.primary_latency.merge(&other.primary_latency);
         self.candidate_latency.merge(&other.candidate_latency);
         self.evidence = None;
@@ -423,6 +424,11 @@ impl Tally {
     /// Notes how far the comparisons have come, `elapsed` into the epoch. Call it at every tick.
     pub fn mark(&mut self, elapsed: Duration) {
         self.pace.mark(elapsed, self.exchanges.compared());
+    }
+
+    /// The time in which exchanges were compared: what a rehearsal has seen of the usual mix. A pause counts as a minute at most.
+    pub fn busy(&self) -> Duration {
+        self.pace.busy()
     }
 
     /// Exchanges compared in a second, over the last minute. None before that can be told.

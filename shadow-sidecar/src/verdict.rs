@@ -9,7 +9,8 @@
 //!   agreement is at most the gate is promoted with probability at most alpha, over the whole epoch and however often one
 //!   looks: guardrails only make it less.
 //! - *reject*: the evidence for "agreement < abort" has reached ln(1/alpha) at some look, or the error rate is proven
-//!   above its limit. A sound candidate is rejected with probability at most alpha for each of the two.
+//!   above its limit by [`MIN_ATTEMPTS`] exchanges or more. A sound candidate is rejected with probability at most alpha for each of
+//!   the two.
 //! - *undecided*: anything else.
 //!
 //! Agreement is the mean share of agreeing rows per exchange, and an exchange is one observation: the rows of a request
@@ -44,8 +45,14 @@ use std::time::Duration;
 
 use crate::stats::agreement;
 use crate::tally::Tally;
-use guardrails::guardrails;
+use guardrails::{Guardrail, guardrails};
 use words::{count, log_e, percent};
+
+/// Exchanges that the candidate must have been asked before failures reject it. With a limit of 1 % the first failure of all is enough of
+/// a proof, for where failures come at random it is a rare one to begin with; but the first ones of a server that is just starting do
+/// not come at random. Of fifty it takes five. The bounds hold at every moment, so looking at fewer moments keeps the chance of a wrong
+/// rejection at most alpha.
+pub const MIN_ATTEMPTS: u64 = 50;
 
 /// What to do with the candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -85,16 +92,23 @@ pub struct Judgement {
     /// Exchanges still to be compared until a promotion is expected, if agreement and error rate stay what they are; 0
     /// when only time or coverage is missing. None when the gate can't be reached so.
     pub pairs_needed: Option<u64>,
+    /// Whether a promotion takes something that more exchanges and time need not bring: coverage, latency, scores, agreement that
+    /// does not drift.
+    pub held_back: bool,
     /// The figures behind it.
     pub figures: Figures,
 }
 
 impl Judgement {
     /// How long a promotion will take at `per_second` exchanges a second, which must be compared ones. None when it can't
-    /// be reached, or nothing comes; at least what `min_duration` leaves of the time, `elapsed` into the epoch.
-    pub fn time_needed(&self, per_second: f64, gates: &Gates, elapsed: Duration) -> Option<Duration> {
-        let pairs = self.pairs_needed?;
-        let waiting = gates.min_duration.saturating_sub(elapsed);
+    /// be reached, nothing comes, or something else holds it back; at least what `min_duration` leaves after `busy`.
+    pub fn time_needed(&self, per_second: f64, gates: &Gates, busy: Duration) -> Option<Duration> {
+        let pairs = self.pairs_needed.filter(|_| !self.held_back)?;
+        let waiting = gates.min_duration.saturating_sub(busy);
+        if self.verdict == Verdict::Undecided && per_second <= 0.0 {
+            // Time without traffic does not count, either.
+            return None;
+        }
         if pairs == 0 {
             return Some(waiting);
         }
@@ -103,24 +117,24 @@ impl Judgement {
     }
 }
 
-/// The verdict on what was counted so far, `elapsed` into the epoch.
-pub fn judge(tally: &Tally, gates: &Gates, elapsed: Duration) -> Judgement {
+/// The verdict on what was counted so far, in as much time with traffic as `busy`: see [`Tally::busy`].
+pub fn judge(tally: &Tally, gates: &Gates, busy: Duration) -> Judgement {
     let figures = Figures::of(tally, gates);
     let broken = rejections(&figures, gates);
     if !broken.is_empty() {
-        return Judgement { verdict: Verdict::Reject, reasons: broken, pairs_needed: None, figures };
+        return Judgement { verdict: Verdict::Reject, reasons: broken, pairs_needed: None, held_back: true, figures };
     }
     let agreement = agreement_reason(&figures, gates);
-    let mut held = Vec::new();
-    let mut missing = Vec::new();
-    for (holds, reason) in guardrails(tally, &figures, gates, elapsed) {
+    let (mut held, mut missing, mut held_back) = (Vec::new(), Vec::new(), false);
+    for Guardrail { holds, comes, reason } in guardrails(tally, &figures, gates, busy) {
+        held_back |= !holds && !comes;
         if holds { held.push(reason) } else { missing.push(reason) }
     }
     let proven = figures.observations > 0 && figures.above_gate && figures.log_e >= figures.log_e_needed;
     let verdict = if proven && missing.is_empty() { Verdict::Promote } else { Verdict::Undecided };
     let mut reasons = vec![agreement];
     reasons.extend(if verdict == Verdict::Promote { held } else { missing });
-    Judgement { verdict, reasons, pairs_needed: pairs_needed(&figures, gates), figures }
+    Judgement { verdict, reasons, pairs_needed: pairs_needed(&figures, gates), held_back, figures }
 }
 
 /// What speaks against the candidate for good.
@@ -136,7 +150,7 @@ fn rejections(figures: &Figures, gates: &Gates) -> Vec<String> {
         ));
     }
     let errors = &figures.errors;
-    if errors.lower > gates.max_error_rate {
+    if errors.attempts >= MIN_ATTEMPTS && errors.lower > gates.max_error_rate {
         reasons.push(format!(
             "the candidate failed {} of {} exchanges: its error rate, at least {}, is above {}",
             count(errors.failed),

@@ -16,6 +16,7 @@ mod disagreements;
 mod encrypted;
 mod epochs;
 mod examples;
+mod executions;
 mod exports;
 mod failures;
 mod loops;
@@ -29,7 +30,9 @@ mod replay;
 mod rules;
 mod slices;
 mod tensors;
+mod thresholds;
 mod v2;
+mod versions;
 
 use v2::columns;
 

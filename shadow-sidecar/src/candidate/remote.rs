@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -19,7 +19,11 @@ use understudy::{
     v1::{PredictRequest, Row, Task, value},
 };
 
-use super::backoff::Backoff;
+use super::{
+    Failure,
+    backoff::Backoff,
+    versions::{MAX_VERSION, Versions},
+};
 use crate::{
     answers::{self, Outputs, Reading},
     compare::{Answer, Role},
@@ -43,7 +47,8 @@ pub struct Server {
     /// As it was configured; empty: the newest.
     asked_version: String,
     /// Name and version: both may be learned later.
-    identity: Mutex<(String, String)>,
+    identity: Mutex<Identity>,
+    versions: Versions,
     /// As configured.
     task: Option<Task>,
     /// As configured.
@@ -53,6 +58,14 @@ pub struct Server {
     /// The primary's schema, parsed once for each that was seen last.
     schema: Mutex<Option<(bytes::Bytes, std::sync::Arc<Schema>)>>,
     backoff: Backoff,
+}
+
+#[derive(Debug)]
+struct Identity {
+    name: String,
+    version: String,
+    /// Whether its answers have said the version, which know it better than its metadata.
+    answered: bool,
 }
 
 impl Server {
@@ -66,7 +79,12 @@ impl Server {
             client: GrpcInferenceServiceClient::with_interceptor(channel, bearer).max_decoding_message_size(MAX_ANSWER),
             timeout,
             asked_version: version.to_owned(),
-            identity: Mutex::new((name.unwrap_or_default(), version.to_owned())),
+            identity: Mutex::new(Identity {
+                name: name.unwrap_or_default(),
+                version: version.to_owned(),
+                answered: false,
+            }),
+            versions: Versions::default(),
             task: *task,
             outputs: outputs.clone(),
             reading: Mutex::default(),
@@ -75,8 +93,13 @@ impl Server {
         })
     }
 
+    fn who(&self) -> MutexGuard<'_, Identity> {
+        self.identity.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn identity(&self) -> (String, String) {
-        self.identity.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let identity = self.who();
+        (identity.name.clone(), identity.version.clone())
     }
 
     /// As configured.
@@ -99,11 +122,11 @@ impl Server {
     /// What it said instead, or what its outputs leave open.
     pub(super) async fn resolve(&self, primary: &Primary) -> Result<(), String> {
         let name = {
-            let mut identity = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
-            if identity.0.is_empty() {
-                identity.0.clone_from(&primary.name);
+            let mut identity = self.who();
+            if identity.name.is_empty() {
+                identity.name.clone_from(&primary.name);
             }
-            identity.0.clone()
+            identity.name.clone()
         };
         let mut request = tonic::Request::new(ModelMetadataRequest { name, version: self.asked_version.clone() });
         request.set_timeout(self.timeout);
@@ -120,14 +143,16 @@ impl Server {
         let reading = Reading::resolve("candidate", &self.outputs, &outputs, primary.task, classes)?;
         *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = reading;
         // Numbers in order; other servers may call their versions what they like.
-        let newest = versions.into_iter().max_by_key(|version| version.parse::<u64>().unwrap_or(0));
-        if let Some(version) = newest.filter(|_| self.asked_version.is_empty()) {
-            self.identity.lock().unwrap_or_else(PoisonError::into_inner).1 = version;
+        let named = versions.into_iter().filter(|version| version.len() <= MAX_VERSION);
+        let newest = named.max_by_key(|version| version.parse::<u64>().unwrap_or(0));
+        let mut identity = self.who();
+        if let Some(version) = newest.filter(|_| self.asked_version.is_empty() && !identity.answered) {
+            identity.version = version;
         }
         Ok(())
     }
 
-    pub(super) async fn answer(&self, request: &Request, epoch: &Epoch, out: &mut Answer) -> Result<(), Status> {
+    pub(super) async fn answer(&self, request: &Request, epoch: &Epoch, out: &mut Answer) -> Result<(), Failure> {
         self.backoff.check(Instant::now())?;
         let (least, for_row) = ANSWER;
         let limit = for_row.saturating_mul(request.rows() as usize).saturating_add(least).min(MAX_ANSWER);
@@ -135,7 +160,7 @@ impl Server {
             Request::Tensors(request) => request.clone(),
             Request::Rows(request) => to_tensors(request, &*self.schema_of(epoch)?),
         };
-        request.model_name = self.identity().0;
+        request.model_name.clone_from(&self.who().name);
         request.model_version.clone_from(&self.asked_version);
         // All outputs: what the client did not ask for can still be compared.
         request.outputs.clear();
@@ -147,14 +172,32 @@ impl Server {
         let answered = client.model_infer(request).await;
         self.backoff.ended(answered.as_ref().map(drop), Instant::now());
         let response = answered?.into_inner();
-        let expected = &epoch.candidate.1;
-        if !response.model_version.is_empty() && !expected.is_empty() && response.model_version != *expected {
-            // Kept for the next epoch; counts of two versions never pool.
-            self.identity.lock().unwrap_or_else(PoisonError::into_inner).1.clone_from(&response.model_version);
-            return Err(Status::aborted(format!("version {} answered, expected {expected}", response.model_version)));
-        }
+        self.heard(&response.model_version, epoch)?;
         answers::read_tensors(&response, &epoch.reading, &epoch.comparator, Role::Candidate, out)
-            .map_err(|error| Status::data_loss(error.to_string()))
+            .map_err(|error| Status::data_loss(error.to_string()).into())
+    }
+
+    /// Whether an answer of `version` is one of this epoch. Counts of two versions never pool: what another one has answered is of no
+    /// epoch, and when it is the only one that answers any more it is the next epoch's.
+    fn heard(&self, version: &str, epoch: &Epoch) -> Result<(), Failure> {
+        if version.len() > MAX_VERSION {
+            return Err(Status::data_loss(format!("a version of {} bytes", version.len())).into());
+        }
+        if epoch.is_candidate(version) {
+            self.versions.expected();
+            let mut identity = self.who();
+            if identity.version.is_empty() {
+                version.clone_into(&mut identity.version);
+            }
+            return Ok(());
+        }
+        // Until the next epoch has begun there is nothing more to find out.
+        if self.who().version != version && self.versions.other(version, Instant::now()) {
+            let mut identity = self.who();
+            version.clone_into(&mut identity.version);
+            identity.answered = true;
+        }
+        Err(Failure::OtherVersion)
     }
 
     fn schema_of(&self, epoch: &Epoch) -> Result<std::sync::Arc<Schema>, Status> {

@@ -5,6 +5,9 @@ use std::fmt;
 
 use super::{Answer, Distance, Incomparable, Role, RowOutcome, Task, Tolerance};
 
+/// Where a binary model decides that does not say it.
+pub const USUAL_DECISION: f64 = 0.5;
+
 /// Compares answers of one pair of model versions. Made once for each epoch.
 #[derive(Debug, Clone)]
 pub struct Comparator {
@@ -130,6 +133,12 @@ impl Comparator {
         self.primary.decision_threshold = primary;
         self.candidate.decision_threshold = candidate;
         self
+    }
+
+    /// Where the models decide, if that is not at 0.5; empty where it is, which every state from before says of itself.
+    pub(crate) fn decisions(&self) -> String {
+        let decisions = [&self.primary, &self.candidate].map(|side| side.decision_threshold);
+        if decisions == [USUAL_DECISION; 2] { String::new() } else { format!("; decided at {decisions:?}") }
     }
 
     /// The comparator for the noise floor: the primary's second answer in the place of the candidate's.
@@ -356,7 +365,7 @@ impl Side {
                 return Err(ComparatorError::Duplicate { role, name: name.clone() });
             }
         }
-        Ok(Self { role, width, labels, common: (0..got as u32).collect(), decision_threshold: 0.5 })
+        Ok(Self { role, width, labels, common: (0..got as u32).collect(), decision_threshold: USUAL_DECISION })
     }
 
     /// That the answer has what the task needs, in the right number.

@@ -140,13 +140,14 @@ pub struct Settings {
     /// Proven agreement below this is a rejection [default: the gate]
     #[arg(long, env = "SHADOW_ABORT", value_name = "SHARE")]
     pub abort: Option<f64>,
-    /// The chance of a wrong verdict that is accepted [default: 0.05]
+    /// The chance of a wrong promotion that is accepted, and of a wrong rejection for each of its grounds, low agreement and errors;
+    /// of several candidates each has it by itself [default: 0.05]
     #[arg(long, env = "SHADOW_ALPHA", value_name = "SHARE")]
     pub alpha: Option<f64>,
     /// Exchanges to compare before a promotion [default: 1000]
     #[arg(long, env = "SHADOW_MIN_PAIRS", value_name = "N")]
     pub min_pairs: Option<u64>,
-    /// Time before a promotion, so that the usual mix of traffic is seen [default: 1h]
+    /// Time with traffic before a promotion, so that its usual mix is seen; a pause counts as a minute at most [default: 1h]
     #[arg(long, env = "SHADOW_MIN_DURATION", value_name = "DURATION")]
     pub min_duration: Option<String>,
     /// Below this share of compared rows or exchanges, missing exchanges count as disagreements [default: 0.95]

@@ -32,6 +32,11 @@ impl Examples {
         self.reservoir.is_empty() && self.recent.is_empty()
     }
 
+    /// How long they are together.
+    pub(crate) fn bytes(&self) -> usize {
+        self.reservoir.iter().chain(&self.recent).map(Bytes::len).sum()
+    }
+
     /// What of them a process with this configuration may tell, and so write: nothing where it keeps none, and without the
     /// inputs where they were told more freely than they are now.
     #[must_use]

@@ -20,6 +20,7 @@ use understudy::{
 
 use super::{Side, Unmatched, header, proxy::status};
 use crate::{
+    candidate::MAX_VERSION,
     config::Config,
     exchange::{Offered, Request, Response},
     rehearsals::Rehearsals,
@@ -221,11 +222,20 @@ impl Captures {
         let response = Response::decode(call.method, exchange.response.clone()).map_err(|_| Unmatched::Undecodable)?;
         exchange.rows = request.rows();
         let (model, version) = response.identity();
-        for (known, said) in [(&mut exchange.model, model), (&mut exchange.version, version)] {
-            if !said.is_empty() && !known.is_empty() && said != known {
-                said.clone_into(known);
+        if version.len() > MAX_VERSION {
+            return Err(Unmatched::Undecodable);
+        }
+        if !model.is_empty() && !exchange.model.is_empty() && model != exchange.model {
+            model.clone_into(&mut exchange.model);
+            self.news.notify_one();
+        } else if !version.is_empty() && version != exchange.version {
+            self.rehearsals.answered(version);
+            if !exchange.version.is_empty() {
                 self.news.notify_one();
             }
+        }
+        if !version.is_empty() {
+            version.clone_into(&mut exchange.version);
         }
         Ok(Offered::decoded(exchange, (request, response), None))
     }

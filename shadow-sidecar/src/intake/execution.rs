@@ -2,6 +2,7 @@
 //! requests goes to it twice, which shows how often it disagrees with itself.
 
 use std::{
+    error::Error as _,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -12,7 +13,7 @@ use std::{
 use bytes::{Buf, BufMut, Bytes};
 use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc};
 use tonic::{
-    Status,
+    Code, Status,
     client::Grpc,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     metadata::MetadataValue,
@@ -24,6 +25,7 @@ use super::{
     reach::{Line, Reach},
 };
 use crate::{
+    candidate::MAX_VERSION,
     config::Config,
     exchange::{Offered, Request, Response},
     rehearsals::Rehearsals,
@@ -61,7 +63,7 @@ pub(crate) struct Execution {
 /// An answer of the primary.
 struct Answer {
     message: Bytes,
-    status: u32,
+    status: Code,
     nanos: u64,
 }
 
@@ -115,22 +117,23 @@ impl Execution {
             match ended {
                 Ended::Matched => state.matched += 1,
                 Ended::Denied => state.denied += 1,
-                Ended::Unmatched(reason) => state.unmatched(Side::Mirror, reason, 1),
+                Ended::Unmatched(reason, _) => state.unmatched(Side::Mirror, reason, 1),
             }
             drop(state);
             match ended {
                 // Those have been offered.
-                Ended::Matched | Ended::Denied | Ended::Unmatched(Unmatched::PrimaryError) => {}
-                Ended::Unmatched(reason) => self.rehearsals.lost(reason.into(), 1, 1),
+                Ended::Matched | Ended::Denied | Ended::Unmatched(Unmatched::PrimaryError, _) => {}
+                Ended::Unmatched(reason, rows) => self.rehearsals.lost(reason.into(), 1, rows),
             }
         }
     }
 
     async fn execute(&self, requested: Requested) -> Ended {
-        let Some(primary) = self.rehearsals.primary() else { return Ended::Unmatched(Unmatched::Shed) };
+        let Some(primary) = self.rehearsals.primary() else { return Ended::Unmatched(Unmatched::Shed, 1) };
         let Ok(request) = Request::decode(requested.method, &requested.message) else {
-            return Ended::Unmatched(Unmatched::Undecodable);
+            return Ended::Unmatched(Unmatched::Undecodable, 1);
         };
+        let rows = u64::from(request.rows());
         if !request.model().is_empty() && request.model() != primary.name {
             return Ended::Denied;
         }
@@ -141,7 +144,7 @@ impl Execution {
             model: primary.name.clone(),
             version: primary.version.clone(),
             request: requested.message.clone(),
-            status: first.status,
+            status: first.status as u32,
             rows: request.rows(),
             arrived_unix_nanos: requested.arrived_unix_nanos,
             latency_nanos: first.nanos,
@@ -150,27 +153,32 @@ impl Execution {
             traceparent: requested.traceparent.clone(),
             ..Exchange::default()
         };
-        if first.status != 0 {
-            self.rehearsals.offer(exchange);
-            return Ended::Unmatched(Unmatched::PrimaryError);
+        if let Some(reason) = unmatched(first.status) {
+            if reason == Unmatched::PrimaryError {
+                self.rehearsals.offer(exchange);
+            }
+            return Ended::Unmatched(reason, rows);
         }
         exchange.response = first.message;
         let Ok(response) = Response::decode(requested.method, exchange.response.clone()) else {
-            return Ended::Unmatched(Unmatched::Undecodable);
+            return Ended::Unmatched(Unmatched::Undecodable, rows);
         };
-        if let (_, version) = response.identity()
-            && !version.is_empty()
-            && !exchange.version.is_empty()
-            && version != exchange.version
-        {
+        let (_, version) = response.identity();
+        if version.len() > MAX_VERSION {
+            return Ended::Unmatched(Unmatched::Undecodable, rows);
+        }
+        if !version.is_empty() && version != exchange.version {
+            self.rehearsals.answered(version);
+            if !exchange.version.is_empty() {
+                self.news.notify_one();
+            }
             version.clone_into(&mut exchange.version);
-            self.news.notify_one();
         }
         let mut again = None;
         if self.noise_rate > 0.0 && fastrand::f64() < self.noise_rate {
             let second = self.ask(&requested).await;
             self.rehearsals.intake().repeated += 1;
-            again = Some(second).filter(|second| second.status == 0);
+            again = Some(second).filter(|second| second.status == Code::Ok);
         }
         let again = again.and_then(|second| Response::decode(requested.method, second.message).ok());
         self.rehearsals.refresh();
@@ -186,8 +194,17 @@ impl Execution {
         };
         let nanos = started.elapsed().as_nanos() as u64;
         match answered {
-            Ok(message) => Answer { message, status: 0, nanos },
-            Err(status) => Answer { message: Bytes::new(), status: status.code() as u32, nanos },
+            Ok(message) => Answer { message, status: Code::Ok, nanos },
+            Err(status) => {
+                let status = match status.code() {
+                    // tonic's client calls its own timer, which is the same deadline, a cancellation.
+                    Code::Cancelled if started.elapsed() >= self.timeout => Code::DeadlineExceeded,
+                    // There was no answer on the wire: whatever code that was given is not the primary's.
+                    _ if status.source().is_some() => Code::Unavailable,
+                    code => code,
+                };
+                Answer { message: Bytes::new(), status, nanos }
+            }
         }
     }
 
@@ -217,7 +234,23 @@ const MAX_ANSWER: usize = 64 << 20;
 enum Ended {
     Matched,
     Denied,
-    Unmatched(Unmatched),
+    /// Why, and the rows of the request, one where they are not known.
+    Unmatched(Unmatched, u64),
+}
+
+/// What it means that the primary did not answer the sidecar's own question; nothing where it did. Too late, too busy, not reached, not
+/// allowed: the user may have got an answer, with which the candidate might have differed. Anything else it says of the request.
+fn unmatched(status: Code) -> Option<Unmatched> {
+    match status {
+        Code::Ok => None,
+        Code::DeadlineExceeded => Some(Unmatched::Ttl),
+        Code::Unavailable
+        | Code::ResourceExhausted
+        | Code::Cancelled
+        | Code::PermissionDenied
+        | Code::Unauthenticated => Some(Unmatched::Shed),
+        _ => Some(Unmatched::PrimaryError),
+    }
 }
 
 /// Messages as they are.

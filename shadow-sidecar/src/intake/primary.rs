@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     answers::{self, Outputs, Reading},
+    candidate::MAX_VERSION,
     config::Config,
     rehearsal::Primary,
     rehearsals::Rehearsals,
@@ -59,7 +60,10 @@ impl Asking {
                 () = phases.reached(Phase::Draining) => return,
             };
             let known = match asked {
-                Ok(Ok(primary)) => {
+                Ok(Ok(mut primary)) => {
+                    if primary.version.is_empty() {
+                        primary.version = rehearsals.answered_version();
+                    }
                     rehearsals.follow(&primary);
                     let mut state = rehearsals.intake();
                     state.connected = true;
@@ -161,7 +165,8 @@ impl Asking {
         let reading = Reading::resolve("primary", &self.outputs, &metadata.outputs, task, &classes)
             .map_err(anyhow::Error::msg)?;
         // Numbers in order; other servers may call their versions what they like.
-        let newest = metadata.versions.into_iter().max_by_key(|version| version.parse::<u64>().unwrap_or(0));
+        let named = metadata.versions.into_iter().filter(|version| version.len() <= MAX_VERSION);
+        let newest = named.max_by_key(|version| version.parse::<u64>().unwrap_or(0));
         Ok(Primary {
             name,
             version: newest.unwrap_or_default(),
@@ -169,6 +174,8 @@ impl Asking {
             classes,
             schema_json: bytes::Bytes::new(),
             reference_json: bytes::Bytes::new(),
+            // Whoever has no tap has a setting: primary-decision is in the reading.
+            decision_threshold: None,
             reading,
         })
     }

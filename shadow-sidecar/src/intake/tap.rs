@@ -173,7 +173,11 @@ pub(crate) fn choose(model: Option<&str>, description: &TapDescription) -> anyho
         .filter(|model| model.name == name)
         .max_by_key(|model| model.version.parse::<u64>().unwrap_or(0))
         .with_context(|| format!("the primary does not serve {name:?} but {names:?}"))?;
-    let ModelDescription { name, version, classes, schema_json, reference_json, .. } = newest.clone();
+    let ModelDescription { name, version, classes, schema_json, reference_json, decision_threshold, .. } =
+        newest.clone();
     let reading = Reading::own(&classes);
-    Ok(Primary { name, version, task: newest.task(), classes, schema_json, reference_json, reading })
+    let task = newest.task();
+    // What is no probability says nothing.
+    let decision_threshold = decision_threshold.filter(|threshold| (0.0..=1.0).contains(threshold));
+    Ok(Primary { name, version, task, classes, schema_json, reference_json, decision_threshold, reading })
 }

@@ -146,9 +146,9 @@ fn attributes(epoch: &Epoch, one: &v1::Disagreement) -> Vec<(&'static str, AnyVa
     let slices = one.slices.iter().map(|slice| AnyValue::from(slice.clone())).collect::<Vec<_>>();
     [
         text("shadow.model", &epoch.primary.name),
-        text("shadow.primary.version", &epoch.primary.version),
-        text("shadow.candidate", &epoch.candidate.0),
-        text("shadow.candidate.version", &epoch.candidate.1),
+        text("shadow.primary.version", epoch.primary_version()),
+        text("shadow.candidate", epoch.candidate_name()),
+        text("shadow.candidate.version", epoch.candidate_version()),
         Some(("shadow.epoch", AnyValue::from(epoch.number as i64))),
         Some(("shadow.number", AnyValue::from(one.number as i64))),
         text("shadow.kind", &one.kind),

@@ -28,10 +28,12 @@ function showVerdict(report, points) {
   if (card.dataset.verdict !== verdict) card.dataset.verdict = verdict;
   say(element("verdict"), SENTENCES[verdict] ?? verdict);
   const agreement = fields(report.agreement);
-  const proven = known(agreement.rate) && known(agreement.accuracy_change_bound);
-  say(element("headline"), proven
-    ? `Accuracy changes by at most ${percent(agreement.accuracy_change_bound)} without a single label.`
-    : "Nothing is compared yet, so nothing is said about accuracy.");
+  // Of all that could have been compared: what is missing, and failures, count as disagreements.
+  say(element("headline"), !known(agreement.rate)
+    ? "Nothing is compared yet, so nothing is said about accuracy."
+    : known(agreement.accuracy_change_bound)
+      ? `Accuracy changes by at most ${percent(agreement.accuracy_change_bound)}, without a single label; what was not compared counts as changed.`
+      : `They agree on at least ${percent(agreement.worst_case_lower)}; what was not compared counts as a disagreement.`);
   const reasons = list(report.reasons).map(String);
   const target = element("reasons");
   if (target.children.length !== reasons.length) target.replaceChildren(...reasons.map(() => make("li", {})));
@@ -41,13 +43,15 @@ function showVerdict(report, points) {
   // A pair is an exchange, however many rows it has.
   const rows = rowsASecond(points);
   const rate = known(report.per_second) ? report.per_second : rows * (agreement.observations / agreement.compared);
-  const eta = known(report.seconds_needed) ? report.seconds_needed : known(pairs) && rate > 0 ? pairs / rate : undefined;
+  const eta = report.seconds_needed;
   const undecided = verdict === "undecided";
   facts(element("outlook"), [
     undecided ? ["Pairs still needed", pairs === 0 ? "none; above is what else is missing" : known(pairs) ? count(pairs) : "the gate can't be reached so"] : null,
-    undecided && known(pairs) && pairs > 0 ? ["Time at this rate", known(eta) ? `about ${duration(eta)}` : "no traffic"] : null,
+    undecided && known(pairs) && pairs > 0 ? ["Time at this rate", known(eta) ? `about ${duration(eta)}` : rate > 0 ? "can't be told: more than pairs is missing" : "no traffic"] : null,
     ["Rate", known(rate) ? `${rate < 10 ? rate.toFixed(1) : count(rate)} pairs/s` : UNKNOWN],
-    known(agreement.alpha) ? ["Chance of a wrong verdict", `at most ${percent(agreement.alpha)}`] : null,
+    // Of this candidate; of several each has that chance of its own.
+    known(agreement.alpha) ? ["Chance of a wrong promotion", `at most ${percent(agreement.alpha)}`] : null,
+    known(agreement.alpha) ? ["Of a wrong rejection", `at most ${percent(agreement.alpha)} for agreement, as much for errors`] : null,
   ]);
   element("evidence").replaceChildren(...(known(agreement.log_e_needed) ? [
     meter("To promote", agreement.log_e, agreement.log_e_needed, "good"),

@@ -24,8 +24,16 @@ fn section(report: &v1::Report, out: &mut String) -> std::fmt::Result {
     write!(out, "<section class=\"card verdict\" data-verdict=\"{word}\"><h2>{candidate} beside {primary}</h2>")?;
     write!(out, "<p class=\"word\">Verdict: {word}</p>")?;
     if let Some(agreement) = report.agreement.as_ref().filter(|agreement| agreement.rate.is_some()) {
-        let bound = percent(agreement.accuracy_change_bound);
-        write!(out, "<p class=\"headline\">Accuracy changes by at most {bound} without a single label.</p>")?;
+        let headline = match agreement.accuracy_change_bound.map(percent) {
+            Some(bound) => format!(
+                "Accuracy changes by at most {bound}, without a single label; what was not compared counts as changed."
+            ),
+            None => {
+                let lower = percent(agreement.worst_case_lower);
+                format!("They agree on at least {lower}; what was not compared counts as a disagreement.")
+            }
+        };
+        write!(out, "<p class=\"headline\">{headline}</p>")?;
     }
     write!(out, "<ul>")?;
     for reason in &report.reasons {

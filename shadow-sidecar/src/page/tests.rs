@@ -53,7 +53,7 @@ impl Stage {
             reasons: vec![format!("class {class} & \"more\"")],
             agreement: Some(v1::Agreement {
                 rate: Some(0.999_99),
-                accuracy_change_bound: 0.0125,
+                accuracy_change_bound: Some(0.0125),
                 ..v1::Agreement::default()
             }),
             flips: vec![v1::Flip { primary: class.into(), candidate: class.into(), count: 1 }],
@@ -184,7 +184,9 @@ fn without_a_script_the_verdict_and_the_figures_are_there_and_foreign_text_is_te
     let (address, _shutdown) = serve(vec![Stage::of(v1::Verdict::Reject, HOSTILE)]);
     let page = ask(address, "/").body();
     assert!(page.contains("Verdict: reject"));
-    assert!(page.contains("Accuracy changes by at most 1.25 % without a single label."));
+    assert!(page.contains(
+        "Accuracy changes by at most 1.25 %, without a single label; what was not compared counts as changed."
+    ));
     assert!(page.contains("&gt;99.99 %"), "what is not complete never reads as complete");
     assert!(page.contains("class &lt;script&gt;alert(1)&lt;/script&gt; &amp; &quot;more&quot;"));
     assert!(!page.contains(HOSTILE));

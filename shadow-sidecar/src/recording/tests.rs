@@ -16,6 +16,7 @@ fn description(version: &str) -> TapDescription {
             classes: vec!["<=50K".into(), ">50K".into()],
             schema_json: r#"{"features": []}"#.into(),
             reference_json: "{}".into(),
+            decision_threshold: Some(0.3),
         }],
     }
 }

@@ -51,6 +51,9 @@ struct DescribedModel {
     /// The package's files, as they are.
     schema: String,
     reference: String,
+    /// Not in recordings from before it was told, nor where nobody says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    decision_threshold: Option<f64>,
 }
 
 impl From<&TapDescription> for Described {
@@ -63,6 +66,7 @@ impl From<&TapDescription> for Described {
             classes: model.classes.clone(),
             schema: text(&model.schema_json),
             reference: text(&model.reference_json),
+            decision_threshold: model.decision_threshold,
         };
         Self {
             server_instance_id: description.server_instance_id.clone(),
@@ -80,6 +84,7 @@ impl From<Described> for TapDescription {
             classes: model.classes,
             schema_json: model.schema.into(),
             reference_json: model.reference.into(),
+            decision_threshold: model.decision_threshold,
         };
         Self {
             server_instance_id: described.server_instance_id,

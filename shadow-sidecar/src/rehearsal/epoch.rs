@@ -1,7 +1,7 @@
 //! An epoch, and what it is about.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -35,8 +35,18 @@ pub struct Primary {
     pub schema_json: bytes::Bytes,
     /// The profile of its training data, as it is in its package; empty where nobody knows it.
     pub reference_json: bytes::Bytes,
+    /// Binary: above what probability a row is of the second class, in [0, 1]; none where nobody says it.
+    pub decision_threshold: Option<f64>,
     /// How its answers are read.
     pub reading: Reading,
+}
+
+impl Primary {
+    /// Whether this is `other`, which may not have said its version yet.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        let unnamed = || Self { version: String::new(), ..self.clone() };
+        self == other || (other.version.is_empty() && unnamed() == *other)
+    }
 }
 
 /// One pair of versions under one comparator. Counts never pool across epochs.
@@ -44,10 +54,12 @@ pub struct Primary {
 pub struct Epoch {
     /// From 1.
     pub number: u64,
-    /// Who answers the clients.
+    /// Who answers the clients; its version is [`Self::primary_version`].
     pub primary: Arc<Primary>,
-    /// Name and version of who rehearses.
-    pub candidate: (String, String),
+    /// Name and version of who rehearses, as they were known when it began.
+    candidate: (String, String),
+    /// The versions of both, where it began without: those that the first answers named.
+    named: [OnceLock<String>; 2],
     /// When it began.
     pub started: Instant,
     /// The same on the wall's clock, in nanoseconds.
@@ -61,6 +73,8 @@ pub struct Epoch {
     /// By which segments rows are counted; absent when none are declared.
     pub(super) slicing: Option<Slicing>,
     measures: Measures,
+    /// What a verdict must prove.
+    proves: String,
     pub(super) comparisons: Comparisons,
     /// On what the models differ, by examples.
     pub disagreements: Disagreements,
@@ -78,18 +92,30 @@ pub(super) struct Parts {
     pub(super) reading: Reading,
     pub(super) slicing: Option<Slicing>,
     pub(super) measures: Measures,
+    pub(super) proves: String,
     pub(super) comparisons: Comparisons,
     pub(super) disagreements: Disagreements,
 }
 
 impl Epoch {
     pub(super) fn new(number: u64, parts: Parts) -> Self {
-        let Parts { primary, candidate, comparator, itself, reading, slicing, measures, comparisons, disagreements } =
-            parts;
+        let Parts {
+            primary,
+            candidate,
+            comparator,
+            itself,
+            reading,
+            slicing,
+            measures,
+            proves,
+            comparisons,
+            disagreements,
+        } = parts;
         Self {
             number,
             primary,
             candidate,
+            named: Default::default(),
             started: Instant::now(),
             started_unix_nanos: unix_nanos(),
             tally: Mutex::new(Tally::new(number, comparator.classes()).measuring(&measures)),
@@ -98,10 +124,37 @@ impl Epoch {
             itself,
             slicing,
             measures,
+            proves,
             comparisons,
             disagreements,
             history: Mutex::default(),
         }
+    }
+
+    /// The primary's version; empty while nobody has said it.
+    pub fn primary_version(&self) -> &str {
+        known(&self.primary.version, &self.named[0])
+    }
+
+    /// What the candidate is called.
+    pub fn candidate_name(&self) -> &str {
+        &self.candidate.0
+    }
+
+    /// Its version; empty while nobody has said it.
+    pub fn candidate_version(&self) -> &str {
+        known(&self.candidate.1, &self.named[1])
+    }
+
+    /// Whether an exchange with this version of the primary is one of this epoch. One that names no version is taken to be.
+    pub(super) fn is_primary(&self, version: &str) -> bool {
+        is(version, &self.primary.version, &self.named[0])
+    }
+
+    /// Whether an answer of this version of the candidate is one of this epoch. The first version that is named is the epoch's, if it
+    /// began without; an answer that names none is taken to be.
+    pub(crate) fn is_candidate(&self, version: &str) -> bool {
+        is(version, &self.candidate.1, &self.named[1])
     }
 
     /// Reads an answer of the primary.
@@ -123,31 +176,33 @@ impl Epoch {
     /// What its counts are about.
     pub(super) fn subject(&self) -> Subject {
         Subject {
-            primary: (self.primary.name.clone(), self.primary.version.clone()),
-            candidate: self.candidate.clone(),
+            primary: (self.primary.name.clone(), self.primary_version().to_owned()),
+            candidate: (self.candidate.0.clone(), self.candidate_version().to_owned()),
             task: self.primary.task as i32,
             classes: self.comparator.classes().to_vec(),
             comparator: format!(
-                "{}; {:?}; {:?}; {:?}",
+                "{}; {:?}; {:?}; {:?}{}",
                 self.comparator.describe(),
                 self.primary.reading,
                 self.reading,
-                self.measures
+                self.measures,
+                self.comparator.decisions()
             ),
+            proves: Some(self.proves.clone()),
         }
     }
 
-    /// This epoch, which is the first of its process, after what an earlier process has counted: the same one, if that was
-    /// about the same, else the next one.
-    pub(super) fn after(self, saved: Saved) -> Self {
-        let next = saved.number.saturating_add(1);
-        let same = saved.subject == self.subject();
-        let Some(tally) = saved.tally.resumed().filter(|tally| same && tally.epoch() == saved.number) else {
-            tracing::info!(epoch = saved.number, "what was counted before is about something else: a new epoch begins");
-            let tally = Tally::new(next, self.comparator.classes()).measuring(&self.measures);
-            return Self { number: next, tally: Mutex::new(tally), ..self };
+    /// This epoch, going on with what was counted when it was about the same before.
+    pub(super) fn after(self, saved: Saved, history: History) -> Self {
+        let Some(tally) = saved.tally.resumed().filter(|tally| tally.epoch() == saved.number) else {
+            tracing::warn!(epoch = saved.number, "what was counted before does not add up: a new epoch begins");
+            return self;
         };
         tracing::info!(epoch = saved.number, compared = tally.exchanges().compared(), "the epoch goes on");
+        for (named, (_, version)) in self.named.iter().zip([saved.subject.primary, saved.subject.candidate]) {
+            // It counts where it began without one.
+            drop(named.set(version));
+        }
         Self {
             number: saved.number,
             // Only time in which somebody has observed counts.
@@ -155,6 +210,7 @@ impl Epoch {
             started_unix_nanos: saved.started_unix_nanos,
             tally: Mutex::new(tally),
             disagreements: self.disagreements.after(&saved.disagreements),
+            history: Mutex::new(history),
             ..self
         }
     }
@@ -167,6 +223,16 @@ impl Epoch {
             out.clear();
         }
     }
+}
+
+/// The version that was known at the beginning, else the one that was named first.
+fn known<'a>(version: &'a str, named: &'a OnceLock<String>) -> &'a str {
+    if version.is_empty() { named.get().map_or("", String::as_str) } else { version }
+}
+
+/// Whether `said` is the epoch's version.
+fn is(said: &str, version: &str, named: &OnceLock<String>) -> bool {
+    said.is_empty() || if version.is_empty() { named.get_or_init(|| said.to_owned()) == said } else { version == said }
 }
 
 /// Reads an answer of the primary.

@@ -13,14 +13,15 @@ use understudy::v1;
 use super::{
     Rehearsal,
     epoch::{Epoch, Parts, Primary},
+    memory::Memory,
     waiting::Waiting,
 };
 use crate::{
     candidate::Candidate,
-    compare::{self, Comparator},
+    compare::{self, Comparator, USUAL_DECISION},
     disagreements::{self, Disagreements, Reader, Schemas},
     slicer::Slicing,
-    state::Saved,
+    state::{self, Saved},
     tally::{DropReason, Measures},
 };
 
@@ -42,8 +43,16 @@ pub(super) struct Stage {
     pub(super) settling: Option<AbortHandle>,
     /// Why there is no epoch.
     pub(super) problem: String,
-    /// What an earlier process has counted, until the first epoch begins.
-    pub(super) saved: Option<Saved>,
+    /// Epochs that have ended, also those of an earlier process.
+    pub(super) memory: Memory,
+}
+
+impl Stage {
+    /// An earlier process has counted this.
+    pub(super) fn recall(&mut self, saved: Saved) {
+        self.number = self.number.max(saved.number);
+        self.memory.recall(saved);
+    }
 }
 
 impl Rehearsal {
@@ -52,18 +61,25 @@ impl Rehearsal {
     pub fn follow(self: &Arc<Self>, primary: &Arc<Primary>) {
         let mut stage = self.stage();
         if stage.primary.as_ref().is_some_and(|known| Arc::ptr_eq(known, primary) || known == primary) {
-            if stage.epoch.as_ref().is_some_and(|epoch| epoch.candidate != self.identity()) {
-                self.begin_epoch(stage);
+            let version = self.identity().1;
+            let other = |epoch: &Arc<Epoch>| ![epoch.candidate_version(), ""].contains(&version.as_str());
+            let asking = stage.settling.as_ref().is_some_and(|settling| !settling.is_finished());
+            // What answers as another version may have other outputs, too.
+            if !asking && stage.epoch.as_ref().is_some_and(other) {
+                self.settle(stage, primary);
             }
             return;
         }
         stage.primary = Some(primary.clone());
-        if let Some(before) = stage.epoch.take() {
-            before.tally().close(DropReason::Shutdown);
-        }
+        self.end_epoch(&mut stage, true);
         if let Some(settling) = stage.settling.take() {
             settling.abort();
         }
+        self.settle(stage, primary);
+    }
+
+    /// Begins an epoch, once the candidate has said who it is. Until then the one that there is goes on.
+    fn settle(self: &Arc<Self>, mut stage: MutexGuard<'_, Stage>, primary: &Arc<Primary>) {
         if matches!(self.candidate, Candidate::Package(_)) {
             return self.begin_epoch(stage);
         }
@@ -74,12 +90,21 @@ impl Rehearsal {
                 rehearsal.stage().problem = format!("candidate: {problem}");
                 tokio::time::sleep(RETRY).await;
             }
-            let stage = rehearsal.stage();
-            if stage.primary.as_ref().is_some_and(|now| Arc::ptr_eq(now, &primary)) {
+            let mut stage = rehearsal.stage();
+            if stage.primary.as_ref().is_some_and(|now| now.is(&primary)) {
+                rehearsal.end_epoch(&mut stage, true);
                 rehearsal.begin_epoch(stage);
             }
         });
         stage.settling = Some(settling.abort_handle());
+    }
+
+    /// The primary had not said its version, and has answered as this one: the epoch is still the same.
+    pub fn name_primary(&self, named: &Arc<Primary>) {
+        let mut stage = self.stage();
+        if stage.primary.as_ref().is_some_and(|known| named.is(known)) {
+            stage.primary = Some(named.clone());
+        }
     }
 
     /// Begins counting anew, with the same models.
@@ -87,21 +112,31 @@ impl Rehearsal {
     /// # Errors
     /// There is no epoch yet.
     pub fn restart(&self) -> anyhow::Result<()> {
-        let stage = self.stage();
+        let mut stage = self.stage();
         anyhow::ensure!(stage.epoch.is_some(), "no epoch can begin before the primary is known");
         self.manual_restarts.fetch_add(1, Ordering::Relaxed);
+        self.end_epoch(&mut stage, false);
         self.begin_epoch(stage);
         Ok(())
     }
 
+    /// Ends the epoch, if there is one; `may_return`: when the same pair of versions does, it goes on.
+    fn end_epoch(&self, stage: &mut Stage, may_return: bool) {
+        let Some(epoch) = stage.epoch.take() else { return };
+        epoch.tally().close(DropReason::Shutdown);
+        if may_return {
+            let saved = self.saved(&epoch, state::examples(1));
+            stage.memory.keep(saved, std::mem::take(&mut *epoch.history()));
+        } else {
+            stage.memory.forget(&epoch.subject());
+        }
+    }
+
     fn begin_epoch(&self, mut stage: MutexGuard<'_, Stage>) {
         let Some(primary) = stage.primary.clone() else { return };
-        if let Some(before) = stage.epoch.take() {
-            before.tally().close(DropReason::Shutdown);
-        }
         let epoch = match self.new_epoch(stage.number + 1, primary) {
-            Ok(epoch) => Arc::new(match stage.saved.take() {
-                Some(saved) => epoch.after(saved),
+            Ok(epoch) => Arc::new(match stage.memory.take(&epoch.subject()) {
+                Some((saved, history)) => epoch.after(saved, history),
                 None => epoch,
             }),
             Err(error) => {
@@ -115,13 +150,13 @@ impl Rehearsal {
         tracing::info!(
             epoch = epoch.number,
             primary = epoch.primary.name,
-            primary_version = epoch.primary.version,
-            candidate = epoch.candidate.0,
-            candidate_version = epoch.candidate.1,
+            primary_version = epoch.primary_version(),
+            candidate = epoch.candidate_name(),
+            candidate_version = epoch.candidate_version(),
             "epoch begins"
         );
         stage.problem.clear();
-        stage.number = epoch.number;
+        stage.number = stage.number.max(epoch.number);
         stage.epoch = Some(epoch.clone());
         let Waiting { offered, lost, .. } = std::mem::take(&mut stage.waiting);
         for (reason, exchanges, rows) in lost {
@@ -145,7 +180,10 @@ impl Rehearsal {
         let own = self.candidate.task().unwrap_or(primary.task);
         anyhow::ensure!(own == primary.task, "the primary's task is {task:?}, the candidate's {own:?}");
         let classes = self.candidate.classes(&primary.classes);
-        let comparator = Comparator::new(task, &primary.classes, &classes, self.tolerance)?;
+        let comparator = Comparator::new(task, &primary.classes, &classes, self.tolerance)?.with_decision_thresholds(
+            primary.decision_threshold.unwrap_or(USUAL_DECISION),
+            self.candidate.decision_threshold().unwrap_or(USUAL_DECISION),
+        );
         let slicing = self.slicing_of(&primary)?;
         let measures = Measures {
             task,
@@ -160,6 +198,7 @@ impl Rehearsal {
             itself: comparator.against_itself(),
             slicing,
             measures,
+            proves: self.gates.question(),
             primary,
             candidate,
             comparator,

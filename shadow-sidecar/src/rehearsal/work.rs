@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 
 use super::{Epoch, Rehearsal, differing::Compared};
 use crate::{
-    candidate::Candidate,
+    candidate::{Candidate, Failure},
     compare::{Answer, RowOutcome},
     exchange::{Offered, Request},
     tally::{DropReason, Latency, Outcomes, Ticket},
@@ -46,7 +46,7 @@ impl Rehearsal {
     pub(super) fn enqueue(&self, offered: Arc<Offered>, epoch: Arc<Epoch>) {
         let exchange = &offered.exchange;
         let ticket = epoch.tally().begin(u64::from(exchange.rows));
-        if exchange.model != epoch.primary.name || exchange.version != epoch.primary.version {
+        if exchange.model != epoch.primary.name || !epoch.is_primary(&exchange.version) {
             return epoch.tally().dropped(ticket, DropReason::OtherModel);
         }
         if exchange.status != 0 {
@@ -130,9 +130,16 @@ impl Rehearsal {
         }
         let (started, timeout) = (now(), self.bounds.timeout);
         let answered = match tokio::time::timeout(timeout, self.candidate.answer(request, epoch, candidate)).await {
+            Ok(Err(Failure::OtherVersion)) => {
+                epoch.tally().noise(again);
+                return unfinished.dropped(DropReason::OtherVersion);
+            }
             // tonic's client calls its own timer, which is the same deadline, a cancellation.
-            Ok(Err(status)) if status.code() == Code::Cancelled && started.elapsed() >= timeout => Err(late()),
-            Ok(answered) => answered,
+            Ok(Err(Failure::Failed(status))) if status.code() == Code::Cancelled && started.elapsed() >= timeout => {
+                Err(late())
+            }
+            Ok(Err(Failure::Failed(status))) => Err(status),
+            Ok(Ok(())) => Ok(()),
             Err(_) => Err(late()),
         };
         let latency =

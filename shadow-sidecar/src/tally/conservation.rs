@@ -35,11 +35,14 @@ pub enum DropReason {
     Shed,
     /// No epoch could begin: see the report's first reason.
     NoEpoch,
+    /// The candidate's server has answered as another version than the one that rehearses. Whether it would have agreed is not
+    /// known, and the candidate has chosen what is not known.
+    OtherVersion,
 }
 
 impl DropReason {
     /// All reasons, in the order of a report.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::QueueFull,
         Self::ServerQueueFull,
         Self::PrimaryError,
@@ -52,6 +55,7 @@ impl DropReason {
         Self::Oversize,
         Self::Shed,
         Self::NoEpoch,
+        Self::OtherVersion,
     ];
 
     /// The name in reports and metrics.
@@ -69,6 +73,7 @@ impl DropReason {
             Self::Oversize => "oversize",
             Self::Shed => "shed",
             Self::NoEpoch => "no_epoch",
+            Self::OtherVersion => "other_version",
         }
     }
 
@@ -223,5 +228,28 @@ impl Conservation {
 
     fn room(&self) -> u64 {
         u64::MAX - self.offered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_from_when_there_were_fewer_reasons_are_read() {
+        let mut counts = Conservation::default();
+        counts.lost(DropReason::Shed, 3);
+        counts.begin(2);
+        let written = |reasons: usize| {
+            let dropped = &counts.dropped[..reasons.min(counts.dropped.len())];
+            let dropped = dropped.iter().copied().chain(std::iter::repeat(0)).take(reasons).collect::<Vec<_>>();
+            let (failed, offered) = (counts.failed, counts.offered);
+            let text = serde_json::json!({"offered": offered, "compared": 0, "dropped": dropped, "failed": failed, "in_flight": 2});
+            serde_json::from_value::<Conservation>(text)
+        };
+        assert_eq!(written(11).expect("before no_epoch"), counts);
+        assert_eq!(written(12).expect("before other_version"), counts);
+        assert_eq!(written(DropReason::ALL.len()).expect("now"), counts);
+        assert!(written(DropReason::ALL.len() + 1).is_err(), "a reason that is not known here");
     }
 }

@@ -37,6 +37,11 @@ impl Flips {
         Self { classes: own, counts, total: classes.len() }
     }
 
+    /// Whether there are classes: it is a classification.
+    pub fn are_counted(&self) -> bool {
+        !self.classes.is_empty()
+    }
+
     /// Every pair of classes that has occurred, in the order of the classes; equal pairs, too.
     pub fn iter(&self) -> impl Iterator<Item = Flip<'_>> {
         let side = self.side();

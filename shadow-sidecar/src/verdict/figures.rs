@@ -44,9 +44,11 @@ pub struct Figures {
     pub worst_case_lower: f64,
     /// Evidence for "agreement > gate" counted the same way, at present.
     pub worst_case_log_e: f64,
-    /// The candidate's accuracy differs from the primary's by at most this, at level 1 - alpha, without a single ground
-    /// truth: 1 - `one_sided_lower`. Of accuracy, too, it is the mean per exchange.
-    pub accuracy_change_bound: f64,
+    /// Classification: the candidate's accuracy differs from the primary's by at most this, at level 1 - alpha, without a single
+    /// ground truth: 1 - `worst_case_lower`, because whoever gets no answer, or one that nobody has compared, may get a wrong one.
+    /// Of accuracy, too, it is the mean per exchange. None before the first observation, and where right and wrong are a matter of
+    /// degree.
+    pub accuracy_change_bound: Option<f64>,
     /// Compared / eligible, the smaller of rows and exchanges; None before anything has ended.
     pub coverage: Option<f64>,
     /// How often the candidate failed.
@@ -106,6 +108,7 @@ impl Figures {
         let one_sided = one_sided_lower(n, s, alpha, prior);
         let evidence = tally.evidence(gates);
         let worst_case = n.saturating_add(missing(tally));
+        let worst_case_lower = one_sided_lower(worst_case, s, alpha, prior);
         let coverages = tally.rows().coverage().into_iter().chain(tally.exchanges().coverage());
         Self {
             compared,
@@ -120,9 +123,9 @@ impl Figures {
             log_e: evidence.above,
             log_e_abort: evidence.below,
             log_e_needed: threshold(alpha).unwrap_or(f64::INFINITY),
-            worst_case_lower: one_sided_lower(worst_case, s, alpha, prior),
+            worst_case_lower,
             worst_case_log_e: log_e_above(worst_case, s, gate, prior),
-            accuracy_change_bound: 1.0 - one_sided,
+            accuracy_change_bound: (n > 0 && tally.flips().are_counted()).then_some(1.0 - worst_case_lower),
             coverage: coverages.reduce(f64::min),
             errors: ErrorRate::of(tally, gates),
             drift_lower: tally.drifting(alpha).0,

@@ -15,7 +15,7 @@ pub struct Gates {
     pub alpha: f64,
     /// Exchanges (with rows in them) that must have been compared.
     pub min_pairs: u64,
-    /// Time that the epoch must have lasted, to see the mix of the traffic.
+    /// Time in which exchanges must have been compared, to see the mix of the traffic: see [`Tally::busy`](crate::tally::Tally::busy).
     pub min_duration: Duration,
     /// Share of the eligible that must have been compared, of rows and of exchanges, in [0, 1].
     pub min_coverage: f64,
@@ -90,6 +90,17 @@ impl Gates {
         ];
         let wrong = all.into_iter().filter(|(holds, ..)| !holds);
         wrong.map(|(_, name, expected, got)| format!("{name}: expected a number {expected}, got {got}")).collect()
+    }
+
+    /// What a verdict must prove, and how surely, as text: what must not be chosen after looking, because the chance of a wrong verdict
+    /// is that of one choice. The other conditions may be: they hold promotions back, and no choice of them makes one more likely to
+    /// be wrong than alpha.
+    pub fn question(&self) -> String {
+        let &Self { gate, alpha, prior, drift_robust, max_error_rate, .. } = self;
+        let abort = self.abort();
+        format!(
+            "gate {gate}, abort {abort}, alpha {alpha}, max-error-rate {max_error_rate}, drift-robust {drift_robust}, {prior:?}"
+        )
     }
 
     /// Whether evidence gathered under the one counts under the other.

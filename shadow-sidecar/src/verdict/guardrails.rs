@@ -7,31 +7,53 @@ use super::figures::{ErrorRate, Figures, Slower, missing};
 use super::words::{count, duration, log_e, percent};
 use crate::tally::Tally;
 
-/// What else a promotion takes: whether it holds, and the sentence that says so or what is missing.
-pub(super) fn guardrails(tally: &Tally, figures: &Figures, gates: &Gates, elapsed: Duration) -> Vec<(bool, String)> {
+/// What else a promotion takes.
+pub(super) struct Guardrail {
+    pub(super) holds: bool,
+    /// Whether more exchanges and more time bring it, all else being as it is.
+    pub(super) comes: bool,
+    /// The sentence that says that it holds, or what is missing.
+    pub(super) reason: String,
+}
+
+impl Guardrail {
+    fn comes((holds, reason): (bool, String)) -> Self {
+        Self { holds, comes: true, reason }
+    }
+
+    fn may_not_come((holds, reason): (bool, String)) -> Self {
+        Self { holds, comes: false, reason }
+    }
+}
+
+/// All of them, in the order of a report.
+pub(super) fn guardrails(tally: &Tally, figures: &Figures, gates: &Gates, busy: Duration) -> Vec<Guardrail> {
     let mut all = Vec::with_capacity(4);
 
     let enough = figures.observations >= gates.min_pairs;
     let (compared, pairs) = (count(figures.observations), count(gates.min_pairs));
-    all.push((enough, format!("{compared} exchanges were compared, {pairs} are required")));
+    all.push(Guardrail::comes((enough, format!("{compared} exchanges were compared, {pairs} are required"))));
 
     let coverage = figures.coverage.unwrap_or_default();
     let limit = percent(gates.min_coverage);
     if coverage >= gates.min_coverage {
-        all.push((true, format!("coverage {} is at least {limit}", percent(coverage))));
+        let reason = format!("coverage {} is at least {limit}", percent(coverage));
+        all.push(Guardrail::may_not_come((true, reason)));
     } else {
         let proven = figures.worst_case_log_e >= figures.log_e_needed;
         let missing = count(missing(tally));
         let so = if proven { "but the gate is proven" } else { "and the gate is not proven" };
         let evidence = log_e(figures.worst_case_log_e, figures.log_e_needed);
-        all.push((
+        // Before the first exchange nothing is missing.
+        let guardrail = if figures.coverage.is_none() { Guardrail::comes } else { Guardrail::may_not_come };
+        all.push(guardrail((
             proven,
             format!(
                 "coverage {} is below {limit}, {so} with the {missing} missing exchanges counted as disagreements \
                  ({evidence})",
                 percent(coverage),
             ),
-        ));
+        )));
     }
 
     if gates.max_error_rate < 1.0 {
@@ -40,22 +62,21 @@ pub(super) fn guardrails(tally: &Tally, figures: &Figures, gates: &Gates, elapse
         let so = if holds { "proven" } else { "not yet proven" };
         let (failed, attempts) = (count(failed), count(attempts));
         let (limit, upper) = (percent(gates.max_error_rate), percent(upper));
-        all.push((
+        all.push(Guardrail::comes((
             holds,
             format!(
                 "the candidate failed {failed} of {attempts} exchanges: {so} to be below {limit} (at most {upper})"
             ),
-        ));
+        )));
     }
 
-    let (so_far, required) = (duration(elapsed), duration(gates.min_duration));
-    all.push((
-        elapsed >= gates.min_duration,
-        format!("the rehearsal has taken {so_far}, at least {required} are required"),
-    ));
-    all.extend(drift(figures, gates));
-    all.extend(latency(figures, gates));
-    all.extend(scores(figures, gates));
+    let (so_far, required) = (duration(busy), duration(gates.min_duration));
+    all.push(Guardrail::comes((
+        busy >= gates.min_duration,
+        format!("the rehearsal has had traffic for {so_far}, at least {required} are required"),
+    )));
+    let others = drift(figures, gates).into_iter().chain(latency(figures, gates)).chain(scores(figures, gates));
+    all.extend(others.map(Guardrail::may_not_come));
     all
 }
 

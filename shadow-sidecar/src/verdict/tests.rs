@@ -37,7 +37,7 @@ fn nothing_is_undecided() {
     assert_eq!(judgement.reasons[0], "no row has been compared yet");
     assert_eq!(judgement.reasons.len(), 5, "{:?}", judgement.reasons);
     assert_eq!(judgement.pairs_needed, Some(1000));
-    assert_eq!((judgement.figures.rate, judgement.figures.accuracy_change_bound), (None, 1.0));
+    assert_eq!((judgement.figures.rate, judgement.figures.accuracy_change_bound), (None, None));
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn a_good_candidate_is_promoted() {
         "3,000 exchanges were compared, 1,000 are required",
         "coverage 100 % is at least 95 %",
         "the candidate failed 0 of 3,000 exchanges: proven to be below 1 % (at most 0.15 %)",
-        "the rehearsal has taken 1 h, at least 1 h are required",
+        "the rehearsal has had traffic for 1 h, at least 1 h are required",
     ];
     assert_eq!(judgement.reasons, expected);
 }
@@ -60,7 +60,7 @@ fn each_guardrail_holds_a_promotion_back() {
     let good = tally(2990, 10, 0);
     let gates = Gates::default();
     for (tally, gates, elapsed, reason) in [
-        (good.clone(), gates, HOUR / 2, "the rehearsal has taken 30 min"),
+        (good.clone(), gates, HOUR / 2, "the rehearsal has had traffic for 30 min"),
         (good.clone(), Gates { min_pairs: 4000, ..gates }, HOUR, "3,000 exchanges were compared, 4,000"),
         (tally(2990, 10, 30), gates, HOUR, "the candidate failed 30 of 3,030 exchanges: not yet proven"),
     ] {
@@ -327,6 +327,42 @@ fn time_needed_follows_from_the_pace() {
     assert_eq!(judgement.time_needed(0.0, &gates, HOUR), None);
     assert_eq!(judgement.time_needed(f64::NAN, &gates, HOUR), None);
     let done = judge(&tally(5000, 0, 0), &gates, Duration::ZERO);
-    assert_eq!(done.time_needed(0.0, &gates, Duration::ZERO), Some(HOUR));
+    assert_eq!(done.time_needed(1.0, &gates, Duration::ZERO), Some(HOUR));
+    assert_eq!(done.time_needed(0.0, &gates, Duration::ZERO), None, "time without traffic does not count");
+    // Nothing is missing but what need not come.
+    let mut lossy = tally(5000, 0, 0);
+    lossy.lost(DropReason::QueueFull, 5000, 5000);
+    let lossy = judge(&lossy, &gates, HOUR);
+    assert_eq!((lossy.verdict, lossy.pairs_needed), (Verdict::Undecided, Some(0)));
+    assert_eq!(lossy.time_needed(10.0, &gates, HOUR), None, "{:?}", lossy.reasons);
     assert_eq!(judge(&tally(500, 100, 0), &gates, HOUR).time_needed(10.0, &gates, HOUR), None);
+}
+
+/// Who got no answer, or one that nobody compared, may have got a wrong one.
+#[test]
+fn what_is_said_of_accuracy_holds_for_all_that_was_asked() {
+    let gates = Gates::default();
+    let classes = ["no", "yes"].map(str::to_owned);
+    let mut classifier = Tally::new(1, &classes);
+    add(&mut classifier, 1000, 0, 30);
+    classifier.lost(DropReason::QueueFull, 20, 20);
+    let figures = Figures::of(&classifier, &gates);
+    let lower = agreement::one_sided_lower(1050, 1000.0, gates.alpha, gates.prior);
+    assert_eq!(figures.accuracy_change_bound, Some(1.0 - lower));
+    assert!(1.0 - lower > 10.0 * (1.0 - figures.one_sided_lower), "of what was compared it would be {figures:?}");
+    let values = tally(1000, 0, 30);
+    assert_eq!(Figures::of(&values, &gates).accuracy_change_bound, None, "a value is not right or wrong");
+}
+
+#[test]
+fn failures_of_a_cold_start_reject_nobody() {
+    for (agreed, failed) in [(0, 1), (0, 49), (9, 1), (46, 4)] {
+        let judgement = judge(&tally(agreed, 0, failed), &Gates::default(), HOUR);
+        assert_eq!(judgement.verdict, Verdict::Undecided, "{agreed} and {failed}: {:?}", judgement.reasons);
+        let told = format!("the candidate failed {failed} of {} exchanges: not yet proven", agreed + failed);
+        assert!(judgement.reasons.iter().any(|reason| reason.starts_with(&told)), "{:?}", judgement.reasons);
+    }
+    for (agreed, failed) in [(0, 50), (45, 5), (10_000, 150)] {
+        assert_eq!(verdict(&tally(agreed, 0, failed)), Verdict::Reject, "{agreed} and {failed}");
+    }
 }

@@ -114,6 +114,27 @@ async fn another_pair_begins_another_epoch_and_a_torn_file_is_refused() {
     sidecar.signal("TERM");
     assert_eq!(sidecar.wait(SOON).code, Some(0));
 
+    // Nor may a gate be chosen after looking. Whoever goes back to the first one goes back to its counts, in whatever process.
+    let mut gates: Vec<&str> = flags.to_vec();
+    gates.extend(["--gate", "0.5"]);
+    let sidecar = primary.sidecar(&gates);
+    let report = report_when(&sidecar, |report| report.exchanges.is_some()).await;
+    assert_eq!((report.epoch.as_ref().unwrap().number, offered(&report)), (3, 0));
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.wait(SOON).code, Some(0));
+    let mut older = StateFile::new(&path).read().unwrap();
+    let numbers: Vec<u64> = older.iter().map(|saved| saved.number).collect();
+    assert_eq!(numbers, [3, 2, 1], "the newest first");
+    // As it was written before gates were a part of what an epoch is about.
+    older.remove(0);
+    older[0].subject.proves = None;
+    StateFile::new(&path).write(&older).unwrap();
+    let sidecar = primary.sidecar(&flags);
+    let report = report_when(&sidecar, |report| report.exchanges.is_some()).await;
+    assert_eq!(report.epoch.as_ref().unwrap().number, 2);
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.wait(SOON).code, Some(0));
+
     let whole = std::fs::read(&path).unwrap();
     std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
     let sidecar = primary.sidecar(&flags);

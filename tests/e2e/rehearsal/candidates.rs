@@ -69,7 +69,13 @@ async fn each_has_a_verdict_of_its_own_and_one_that_hangs_holds_up_nobody() {
         let report = report(&rehearsal, name).await;
         assert_eq!(agreement(&report), (2_500, adult::test_set().agreed(column, 0..2_500)));
         assert_eq!(report.epoch.unwrap().candidate.unwrap().name, name);
+        let several =
+            "one of 4 candidates: a wrong promotion has a chance of at most 5 % for each, 20 % for any of them";
+        assert_eq!(report.reasons.last().unwrap(), several);
     }
+    // Why one has not begun is the first that is said of it.
+    let why = report(&rehearsal, "nowhere").await.reasons;
+    assert!(why[0].starts_with("no epoch can begin: candidate: "), "{why:?}");
     // The law holds for the others, too.
     let counts = report(&rehearsal, "hanging").await.exchanges.unwrap();
     assert_eq!(counts.offered, support::rehearsal::ended(&counts) + counts.in_flight);

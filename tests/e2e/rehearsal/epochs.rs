@@ -1,15 +1,7 @@
 //! Counts of different models never pool.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
-
-use support::{Primary, Rehearsal, SOON, adult, examples, load, package::Package, stub::Stub, within};
-use understudy::{
-    inference::{InferTensorContents, ModelInferRequest, ModelInferResponse, model_infer_response::InferOutputTensor},
-    v1::{PredictRequest, Report, StartEpochRequest, WatchReportRequest},
-};
+use support::{Primary, Rehearsal, SOON, adult, examples, load, package::Package, within};
+use understudy::v1::{PredictRequest, Report, StartEpochRequest, WatchReportRequest};
 
 use super::agreement;
 
@@ -38,7 +30,7 @@ async fn an_epoch_begun_by_hand_counts_anew_and_says_so() {
 }
 
 /// Epoch, version of the primary, version of the candidate.
-fn pair(report: &Report) -> (u64, String, String) {
+pub(super) fn pair(report: &Report) -> (u64, String, String) {
     let epoch = report.epoch.clone().unwrap_or_default();
     (epoch.number, epoch.primary.unwrap_or_default().version, epoch.candidate.unwrap_or_default().version)
 }
@@ -61,47 +53,6 @@ async fn another_version_of_the_primary_is_another_epoch() {
     assert_eq!((pair(&report), agreement(&report)), ((2, "2".into(), "1".into()), (0, 0)));
     load::once(&second, 0..50, 50).await;
     assert_eq!(agreement(&rehearsal.settled(1).await).0, 50);
-}
-
-/// "<=50K" for every row, by whatever version it is now.
-fn always_low(request: &ModelInferRequest, version: u64) -> ModelInferResponse {
-    let rows = request.inputs[0].shape[0];
-    let contents = InferTensorContents { bytes_contents: vec!["<=50K".into(); rows as usize], ..Default::default() };
-    let label = InferOutputTensor {
-        name: "label".into(),
-        datatype: "BYTES".into(),
-        shape: vec![rows],
-        contents: Some(contents),
-        ..InferOutputTensor::default()
-    };
-    ModelInferResponse { model_version: version.to_string(), outputs: vec![label], ..ModelInferResponse::default() }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn another_version_of_a_remote_candidate_is_another_epoch() {
-    let version = Arc::new(AtomicU64::new(1));
-    let now = version.clone();
-    let stub = Stub::start(move |request| Some(Ok(always_low(request, now.load(Ordering::Relaxed))))).await;
-    let primary = Primary::start().await;
-    let rehearsal = Rehearsal::beside(&primary, |settings| settings.candidate = Some(stub.url())).await;
-    let low = adult::test_set().primary()[0..100].iter().filter(|high| **high <= 0.5).count() as u64;
-    load::once(&primary, 0..100, 100).await;
-    let report = rehearsal.settled(1).await;
-    assert_eq!((pair(&report), agreement(&report)), ((1, "1".into(), "1".into()), (100, low)));
-    version.store(2, Ordering::Relaxed);
-    load::once(&primary, 0..100, 100).await;
-    let counts = rehearsal.settled(2).await.exchanges.unwrap();
-    assert_eq!(
-        (counts.compared, counts.failed),
-        (1, [("ABORTED".to_owned(), 1)].into()),
-        "an answer of nobody's epoch"
-    );
-    // The next message of the tap begins the next epoch.
-    load::once(&primary, 0..100, 100).await;
-    load::once(&primary, 0..100, 100).await;
-    let report = rehearsal.report_when(|report| agreement(report).0 > 0 && pair(report).0 == 2).await;
-    assert_eq!(pair(&report), (2, "1".into(), "2".into()));
-    assert_eq!(agreement(&report).1 * 100, agreement(&report).0 * low, "nothing but whole answers of version 2");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

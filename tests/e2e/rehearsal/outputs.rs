@@ -140,8 +140,8 @@ async fn what_could_be_one_thing_or_another_is_asked_for() {
     let rehearsal = Rehearsal::beside(&primary, |settings| settings.candidate = Some(stub.url())).await;
     let says = |words: &'static [&'static str]| {
         move |report: &understudy::v1::Report| {
-            let intake = report.intake.as_ref().unwrap();
-            words.iter().all(|word| intake.last_error.contains(word))
+            let (intake, reason) = (report.intake.as_ref().unwrap(), report.reasons.first().unwrap());
+            words.iter().all(|word| intake.last_error.contains(word) && reason.contains(word))
         }
     };
     rehearsal.report_when(says(&["candidate-label-output", "candidate-scores-output", "'left'", "'right'"])).await;

@@ -131,7 +131,7 @@ async fn a_candidate_that_hangs_is_given_up_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_candidate_that_fails_or_lies_is_counted_as_that() {
     type Answer = fn() -> Result<ModelInferResponse, Status>;
-    let cases: [(&str, Answer, &str, &str); 7] = [
+    let cases: [(&str, Answer, &str, &str); 8] = [
         ("refuses", || Err(Status::invalid_argument("no")), "failed", "INVALID_ARGUMENT"),
         ("is not allowed to", || Err(Status::permission_denied("no")), "failed", "PERMISSION_DENIED"),
         ("is busy", || Err(Status::resource_exhausted("no")), "failed", "RESOURCE_EXHAUSTED"),
@@ -146,8 +146,14 @@ async fn a_candidate_that_fails_or_lies_is_counted_as_that() {
         (
             "is of another version",
             || Ok(ModelInferResponse { model_version: "2".into(), ..ModelInferResponse::default() }),
+            "dropped",
+            "other_version",
+        ),
+        (
+            "has a name for its version that fills a page",
+            || Ok(ModelInferResponse { model_version: "2".repeat(300), ..ModelInferResponse::default() }),
             "failed",
-            "ABORTED",
+            "DATA_LOSS",
         ),
     ];
     let primary = Primary::start().await;
