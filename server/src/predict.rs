@@ -135,7 +135,7 @@ impl Predictor {
                 Err(status) => Err(status),
                 Ok(scratch) => {
                     let Scratch { encoded, predictions } = &*scratch;
-                    let answered = Answered { model: &served.model, predictions, warnings: &encoded.warnings };
+                    let answered = Answered { model: &served.model, predictions, encoded };
                     let frame = write(&answered, &mut self.ids.take(rows));
                     if frame.is_ok() {
                         served.metrics.answered(&served.model, predictions, encoded);
