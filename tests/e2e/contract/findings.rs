@@ -169,6 +169,19 @@ async fn of_a_row_with_many_findings_some_are_named_and_the_rest_is_counted() {
     }
 }
 
+#[tokio::test]
+async fn a_refusal_names_some_rows_and_counts_the_rest() {
+    let primary = Primary::start().await;
+    let mut request = wrong_rows(&[("age", Kind::Integer(150)), ("hours_per_week", Kind::Integer(200))]);
+    request.set_policy(Policy::Strict);
+    let status = primary.prediction().predict(request).await.unwrap_err();
+    assert!(status.message().ends_with("; and 197 more"), "{}", status.message());
+    let violations = violations(&status);
+    let [named @ .., (field, last)] = violations.as_slice() else { panic!("{status:?}") };
+    assert!(named.iter().all(|(field, _)| field.starts_with("rows[")) && named.len() > 10, "{status:?}");
+    assert_eq!((field.as_str(), last.clone()), ("", format!("and {} more", 200 - named.len())));
+}
+
 /// 99,999 is within the bounds and 13 standard deviations from the mean.
 fn rich() -> PredictRequest {
     row(&[("capital_gain", Kind::Integer(99_999)), ("age", Kind::Integer(30))])
