@@ -189,6 +189,8 @@ fn tokens_must_be_signed_and_meant_for_us_and_now() {
         ("a text of roles", p256.token(&but("roles", json!("writer reader")))),
         ("expired within the leeway", p256.token(&but("exp", json!(now() - 10)))),
         ("not before, within the leeway", p256.token(&but("nbf", json!(now() + 10)))),
+        ("expires never", p256.token(&but("exp", json!(u64::MAX)))),
+        ("expires long after never", p256.token(&but("exp", json!(1e19)))),
     ] {
         for _ in 0..2 {
             let caller = identity.admit(INFER, &bearer(&token), &remote()).unwrap_or_else(|e| panic!("{what}: {e}"));
@@ -200,6 +202,8 @@ fn tokens_must_be_signed_and_meant_for_us_and_now() {
     let good_token = p256.token(&good);
     let (head, signature) = good_token.rsplit_once('.').expect("three parts");
     let forged = format!("{}.{signature}", unsigned(&json!({"alg": "ES256", "kid": "a"}), &but("sub", json!("admin"))));
+    let critical =
+        |names: Value| p256.token_of(&json!({"alg": "ES256", "kid": "a", "crit": names, "b64": true}), &good);
     for (what, token, text) in [
         ("expired", p256.token(&but("exp", json!(now() - 60))), "has expired"),
         ("not yet", p256.token(&but("nbf", json!(now() + 60))), "not valid yet"),
@@ -216,6 +220,8 @@ fn tokens_must_be_signed_and_meant_for_us_and_now() {
         ("an algorithm that nobody knows", p256.token_of(&json!({"alg": "XX1", "kid": "a"}), &good), "not valid"),
         ("the public key as a secret", p256.confused(&good), "not valid"),
         ("other claims, same signature", forged, "not valid"),
+        ("an extension that is critical", critical(json!(["b64"])), "not valid"),
+        ("nothing that is critical", critical(json!([])), "not valid"),
         ("no signature", format!("{head}."), "not valid"),
         ("four parts", format!("{good_token}.x"), "not valid"),
         ("no token", "x".into(), "not valid"),
