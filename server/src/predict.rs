@@ -9,6 +9,7 @@ use std::{
 use model::Predictions;
 use tonic::{Code, Status};
 use understudy::{
+    MARKER,
     edge::{Call, Frame, MessageLimits},
     encode::{
         Answered, Encoded, RequestError, answer, asked, decode_rows, decode_tensors, encode_rows, policy_of_rows,
@@ -181,7 +182,7 @@ impl Predictor {
                 request_id: call.header("x-request-id").into(),
                 shadow_id: call.header("x-shadow-id").into(),
                 traceparent: call.header("traceparent").into(),
-                marked: call.headers.contains_key("x-shadow"),
+                marked: call.headers.contains_key(MARKER),
             }
         });
     }

@@ -168,6 +168,28 @@ fn a_client_of_the_file_may_do_what_its_roles_say() {
     assert_eq!(code(&identity.admit(INFER, &bearer("first"), &remote())), Code::Unauthenticated);
 }
 
+#[test]
+fn the_mark_of_a_rehearsal_is_believed_of_who_may_watch_one() {
+    let believed = |identity: &Identity, headers: &HeaderMap, peer: &Peer| {
+        identity.believes(&identity.admit(INFER, headers, peer).expect("a reader"), peer)
+    };
+    let none = HeaderMap::new();
+    let open = start(settings::Raw::default(), None);
+    assert!(believed(&open, &none, &Peer::Unix) && !believed(&open, &none, &remote()));
+    assert!(believed(&start(settings::Raw::default(), Some("any")), &none, &remote()));
+    assert!(!believed(&start(settings::Raw::default(), Some("off")), &none, &remote()));
+
+    let directory = tempfile::tempdir().expect("a directory");
+    let client = |name: &str, roles: &str| {
+        format!("[[client]]\nname = '{name}'\nroles = [{roles}]\ntoken-sha256 = ['{}']\n", sha256(name))
+    };
+    let text = [client("app", "'reader'"), client("sidecar", "'reader', 'observer'")].concat();
+    let clients = Some(written(&directory, "clients.toml", &text));
+    let known = start(settings::Raw { clients, ..settings::Raw::default() }, None);
+    assert!(!believed(&known, &bearer("app"), &Peer::Unix), "behind a proxy on this machine everybody is local");
+    assert!(believed(&known, &bearer("sidecar"), &remote()));
+}
+
 fn but(name: &str, value: Value) -> Value {
     let mut claims = Issuer::claims("scoring", &["reader"]);
     claims[name] = value;
