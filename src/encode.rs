@@ -5,10 +5,11 @@ use model::{Batch, Feature, Model, OnSuspicious, Policy, Predictions, Refusal, R
 
 pub use refusal::{Refused, RequestError, Violation};
 
-use crate::v1::{self, Warning, warning::Kind};
+use crate::v1;
 
 pub mod answer;
 mod decode;
+mod findings;
 mod refusal;
 mod rows;
 mod scan;
@@ -16,6 +17,7 @@ mod tensor;
 mod tensors;
 
 pub use decode::{decode_rows, decode_tensors};
+pub use findings::{FINDINGS_OF_ROW, Findings};
 pub use rows::{encode_rows, policy_of_rows};
 pub use scan::asked;
 pub use tensors::{POLICY, datatype, encode_tensors, policy_of_tensors, read_tensors};
@@ -25,17 +27,16 @@ pub use tensors::{POLICY, datatype, encode_tensors, policy_of_tensors, read_tens
 pub struct Encoded {
     /// One row for each row of the request.
     pub batch: Batch,
-    /// What was repaired or is suspicious; never more than [`MAX_FINDINGS`] in all. Of rows: in increasing order; of
-    /// tensors: one tensor after another.
-    pub warnings: Vec<(usize, Warning)>,
-    /// Repairs by kind, the ones that found no place in `warnings` included.
+    /// What was repaired or is suspicious, by row.
+    pub findings: Findings,
+    /// Repairs by kind, the ones that are not named in `findings` included.
     pub repairs: RepairCounts,
-    /// Suspicious values, the ones that found no place in `warnings` included.
+    /// Suspicious values, the ones that are not named in `findings` included.
     pub suspicious: SuspiciousCounts,
 }
 
-/// Findings that a request can report; the rest is only counted.
-pub const MAX_FINDINGS: usize = 100;
+/// Things that are wrong with a request and are named; of the rest it is said how many they are.
+pub const MAX_VIOLATIONS: usize = 100;
 
 /// How often something was repaired.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +51,14 @@ pub struct RepairCounts {
     pub unknown_category: u64,
     /// Features left out.
     pub unknown_feature: u64,
+}
+
+impl RepairCounts {
+    /// Of every kind.
+    pub fn total(&self) -> u64 {
+        let Self { clamped, truncated, coerced, unknown_category, unknown_feature } = self;
+        clamped + truncated + coerced + unknown_category + unknown_feature
+    }
 }
 
 /// How often a feature's value was suspicious.
@@ -70,6 +79,11 @@ impl SuspiciousCounts {
         self.by_feature[feature] += 1;
     }
 
+    /// Of every feature.
+    pub fn total(&self) -> u64 {
+        self.total
+    }
+
     /// The position of each feature of which a value was suspicious, and how often.
     pub fn features(&self) -> impl Iterator<Item = (usize, u64)> {
         let counts: &[u64] = if self.total == 0 { &[] } else { &self.by_feature };
@@ -82,7 +96,7 @@ impl Encoded {
     pub fn new(width: usize) -> Self {
         Self {
             batch: Batch::new(width),
-            warnings: Vec::new(),
+            findings: Findings::default(),
             repairs: RepairCounts::default(),
             suspicious: SuspiciousCounts::default(),
         }
@@ -94,9 +108,17 @@ impl Encoded {
         } else {
             self.batch = Batch::new(width);
         }
-        self.warnings.clear();
+        self.findings.begin(0);
         self.repairs = RepairCounts::default();
         self.suspicious.total = 0;
+    }
+
+    /// Makes room for all `rows` of a request at once.
+    fn begin(&mut self, rows: usize) {
+        self.findings.begin(rows);
+        for _ in 0..rows {
+            self.batch.push_row();
+        }
     }
 
     /// Takes a value that was sent: `encoded` is what the schema makes of it.
@@ -120,7 +142,7 @@ impl Encoded {
         self.batch.row_mut(row)[f] = number;
         let moved = repair.as_ref().is_some_and(|repair| repair.kind == RepairKind::Clamped);
         if let Some(repair) = repair {
-            self.repaired(row, feature.name(), &repair);
+            self.repaired(row, f, repair);
         }
         if rules.suspicion.doubts(f, number) && !moved {
             self.doubted((row, f), feature, value, number, rules.suspicion, refused);
@@ -155,41 +177,23 @@ impl Encoded {
             return refused.value(row, feature.name(), refusal);
         }
         self.suspicious.add(f, self.batch.width());
-        self.warn(row, Kind::Suspicious, feature.name(), || suspicion.message(f, number));
+        self.findings.suspicious(row, f, number);
     }
 
-    fn repaired(&mut self, row: usize, feature: &str, repair: &Repair) {
-        let kind = match repair.kind {
-            RepairKind::Clamped => {
-                self.repairs.clamped += 1;
-                Kind::Clamped
-            }
-            RepairKind::Truncated => {
-                self.repairs.truncated += 1;
-                Kind::Truncated
-            }
-            RepairKind::Coerced => {
-                self.repairs.coerced += 1;
-                Kind::Coerced
-            }
-            RepairKind::UnknownCategory => {
-                self.repairs.unknown_category += 1;
-                Kind::UnknownCategory
-            }
-        };
-        self.warn(row, kind, feature, || repair.message());
+    #[cold]
+    fn repaired(&mut self, row: usize, f: usize, repair: Repair) {
+        *match repair.kind {
+            RepairKind::Clamped => &mut self.repairs.clamped,
+            RepairKind::Truncated => &mut self.repairs.truncated,
+            RepairKind::Coerced => &mut self.repairs.coerced,
+            RepairKind::UnknownCategory => &mut self.repairs.unknown_category,
+        } += 1;
+        self.findings.repaired(row, f, repair);
     }
 
     fn unknown_feature(&mut self, row: usize, name: &str) {
         self.repairs.unknown_feature += 1;
-        self.warn(row, Kind::UnknownFeature, name, || "the model has no such feature; it was left out".into());
-    }
-
-    fn warn(&mut self, row: usize, kind: Kind, feature: &str, message: impl FnOnce() -> String) {
-        if self.warnings.len() < MAX_FINDINGS {
-            let feature = refusal::shown(feature);
-            self.warnings.push((row, Warning { kind: kind.into(), feature, message: message() }));
-        }
+        self.findings.unknown_feature(row, name);
     }
 }
 
@@ -262,5 +266,5 @@ pub struct Answered<'a> {
     /// One for each row.
     pub predictions: &'a Predictions,
     /// What was repaired or is suspicious.
-    pub warnings: &'a [(usize, Warning)],
+    pub encoded: &'a Encoded,
 }

@@ -316,6 +316,16 @@ impl Identity {
         Err(Status::permission_denied(format!("this method takes the role '{}', which the caller lacks", role.name())))
     }
 
+    /// Whether the mark of a rehearsal counts in a call of `caller`: who may watch everybody's exchanges may say of its own that
+    /// they are none. Anybody else could hide from a rehearsal whatever it likes.
+    pub fn believes(&self, caller: &Caller, peer: &Peer) -> bool {
+        match (&self.known, self.access.observe.1) {
+            (Some(_), _) => caller.roles.has(Role::Observer),
+            (None, Exposure::Any) => true,
+            (None, Exposure::Local | Exposure::Off) => peer.is_local(),
+        }
+    }
+
     /// The token that a caller shows, unverified, where anybody is known by one.
     pub fn token<'a>(&self, headers: &'a HeaderMap) -> Option<&'a [u8]> {
         self.known.as_ref().and_then(|_| headers.get(AUTHORIZATION)).map(HeaderValue::as_bytes)

@@ -43,5 +43,8 @@ pub mod v1 {
 /// All of `proto/` as a serialised `FileDescriptorSet`, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
+/// The header that marks a request as part of a rehearsal: it is never rehearsed itself.
+pub const MARKER: &str = "x-shadow";
+
 /// The version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -9,6 +9,7 @@ use std::{
 use model::Predictions;
 use tonic::{Code, Status};
 use understudy::{
+    MARKER,
     edge::{Call, Frame, MessageLimits},
     encode::{
         Answered, Encoded, RequestError, answer, asked, decode_rows, decode_tensors, encode_rows, policy_of_rows,
@@ -26,8 +27,10 @@ use crate::{
 
 /// An evaluation that is expected to take longer goes to a compute thread.
 const INLINE: Duration = Duration::from_micros(100);
-/// Rows between two looks at whether the caller is still there.
+/// Rows between two looks at whether the caller is still there, at most...
 const BLOCK: usize = 64;
+/// ...and what evaluating them may take: whoever has gone is noticed in a quarter of the 20 ms in which work must have stopped.
+const BLOCK_TIME: Duration = Duration::from_millis(5);
 /// Bytes of a request id.
 const MAX_REQUEST_ID: usize = 256;
 
@@ -135,7 +138,7 @@ impl Predictor {
                 Err(status) => Err(status),
                 Ok(scratch) => {
                     let Scratch { encoded, predictions } = &*scratch;
-                    let answered = Answered { model: &served.model, predictions, warnings: &encoded.warnings };
+                    let answered = Answered { model: &served.model, predictions, encoded };
                     let frame = write(&answered, &mut self.ids.take(rows));
                     if frame.is_ok() {
                         served.metrics.answered(&served.model, predictions, encoded);
@@ -179,7 +182,7 @@ impl Predictor {
                 request_id: call.header("x-request-id").into(),
                 shadow_id: call.header("x-shadow-id").into(),
                 traceparent: call.header("traceparent").into(),
-                marked: call.headers.contains_key("x-shadow"),
+                marked: call.headers.contains_key(MARKER),
             }
         });
     }
@@ -195,15 +198,16 @@ impl Predictor {
             return Ok(scratch);
         }
         let served = served.clone();
+        let block = rows_of_a_block(served.row_cost);
         self.compute
             .run(cost, move |caller| {
                 let Scratch { encoded, predictions } = &mut *scratch;
                 predictions.clear();
-                for start in (0..rows).step_by(BLOCK) {
+                for start in (0..rows).step_by(block) {
                     if caller.has_gone() {
                         return None;
                     }
-                    let block = start..rows.min(start + BLOCK);
+                    let block = start..rows.min(start + block);
                     if let Err(error) = served.model.predict_rows(&encoded.batch, block, predictions) {
                         return Some(Err(failed(error)));
                     }
@@ -214,10 +218,37 @@ impl Predictor {
     }
 }
 
+/// As many rows as take [`BLOCK_TIME`], where one takes `row_cost`.
+fn rows_of_a_block(row_cost: Duration) -> usize {
+    let rows = BLOCK_TIME.as_nanos() / row_cost.as_nanos().max(1);
+    usize::try_from(rows).unwrap_or(BLOCK).clamp(1, BLOCK)
+}
+
 fn check_id(id: &str, field: &str) -> Result<(), RequestError> {
     if id.len() > MAX_REQUEST_ID {
         let text = format!("request id too long: limit {MAX_REQUEST_ID} bytes, got {}", id.len());
         return Err(RequestError::field(field, text));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_takes_no_longer_than_it_may_unless_one_row_does() {
+        for (row_cost, rows) in [
+            (Duration::ZERO, 64),
+            (Duration::from_micros(1), 64),
+            (Duration::from_micros(78), 64),
+            (Duration::from_micros(100), 50),
+            (Duration::from_millis(1), 5),
+            (Duration::from_millis(4), 1),
+            (Duration::from_millis(100), 1),
+            (Duration::MAX, 1),
+        ] {
+            assert_eq!(rows_of_a_block(row_cost), rows, "{row_cost:?}");
+        }
+    }
 }

@@ -1,11 +1,17 @@
 //! Which call goes where: the two that predict take the short way, everything else is a tonic service.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
 use hyper::body::Incoming;
 use tonic::service::{Routes, RoutesBuilder};
 use understudy::{
-    DESCRIPTORS,
+    DESCRIPTORS, MARKER,
     edge::{self, Body, Gate, Peer, Turn},
     health::Registry,
     identity::{Identity, Role},
@@ -39,6 +45,8 @@ struct Inner {
     identity: Identity,
     metrics: Arc<Metrics>,
     routes: Routes,
+    /// Whether it was said that a mark is not believed: once is enough.
+    disbelieved: AtomicBool,
 }
 
 impl Front {
@@ -74,14 +82,15 @@ impl Front {
         routes.add_service(reflection().build_v1()?);
         routes.add_service(reflection().build_v1alpha()?);
         let (predictor, metrics, routes) = (predictor.clone(), metrics.clone(), routes.routes().prepare());
-        Ok(Self(Arc::new(Inner { predictor, gate, identity, metrics, routes })))
+        let disbelieved = AtomicBool::new(false);
+        Ok(Self(Arc::new(Inner { predictor, gate, identity, metrics, routes, disbelieved })))
     }
 }
 
 impl edge::Front for Front {
-    async fn call(&self, request: http::Request<Incoming>, peer: Peer, turn: Turn) -> http::Response<Body> {
+    async fn call(&self, mut request: http::Request<Incoming>, peer: Peer, turn: Turn) -> http::Response<Body> {
         let started = Instant::now();
-        let Inner { predictor, gate, identity, metrics, routes } = &*self.0;
+        let Inner { predictor, gate, identity, metrics, routes, disbelieved } = &*self.0;
         let path = request.uri().path();
         let caller = match identity.admit(path, request.headers(), &peer) {
             Ok(caller) => caller,
@@ -90,6 +99,16 @@ impl edge::Front for Front {
                 return edge::denied(&request, &status);
             }
         };
+        if matches!(path, MODEL_INFER | PREDICT) && !identity.believes(&caller, &peer) {
+            let was_marked = request.headers_mut().remove(MARKER).is_some();
+            if was_marked && !disbelieved.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    "calls come with {MARKER} from a caller that may not observe: they are rehearsed all the same; a sidecar \
+                     that asks this server needs the role observer, or the Unix socket or loopback where there is no identity"
+                );
+            }
+        }
+        let path = request.uri().path();
         let from = &peer;
         let client = || caller.client(from);
         match path {

@@ -20,8 +20,7 @@ pub mod proxy;
 pub(crate) mod reach;
 pub mod tap;
 
-/// What marks a request as part of a rehearsal: it is never mirrored or compared again.
-pub const MARKER: &str = "x-shadow";
+pub use understudy::MARKER;
 
 /// Which way exchanges come in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

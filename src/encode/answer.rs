@@ -5,11 +5,16 @@ use model::{Model, Task};
 use super::{Answered, Refused, refusal::shown};
 use crate::{
     inference::{
-        InferTensorContents, ModelInferRequest, ModelInferResponse, model_infer_response::InferOutputTensor,
-        model_metadata_response::TensorMetadata,
+        InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse, infer_parameter::ParameterChoice,
+        model_infer_response::InferOutputTensor, model_metadata_response::TensorMetadata,
     },
     v1::{PredictResponse, Prediction, Quantile, Warning},
 };
+
+/// Parameter of an answer: how many values of the request were repaired. Absent where none was.
+pub const REPAIRED: &str = "repaired_values";
+/// Parameter of an answer: how many numbers of the request are suspicious. Absent where none is.
+pub const SUSPICIOUS: &str = "suspicious_values";
 
 /// The output tensors that a model can give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +120,7 @@ pub fn tensors(
     mut id: impl FnMut() -> String,
 ) -> ModelInferResponse {
     let raw = !request.raw_input_contents.is_empty();
-    let Answered { model, predictions, warnings } = answered;
+    let Answered { model, predictions, encoded } = answered;
     let rows = predictions.rows();
     let mut response = ModelInferResponse {
         model_name: model.name().into(),
@@ -123,6 +128,13 @@ pub fn tensors(
         id: request.id.clone(),
         ..ModelInferResponse::default()
     };
+    // For clients that do not ask for the output `warnings`: nothing is changed without a word.
+    for (name, count) in [(REPAIRED, encoded.repairs.total()), (SUSPICIOUS, encoded.suspicious.total())] {
+        if count > 0 {
+            let count = ParameterChoice::Int64Param(i64::try_from(count).unwrap_or(i64::MAX));
+            response.parameters.insert(name.into(), InferParameter { parameter_choice: Some(count) });
+        }
+    }
     for output in outputs {
         let contents = match output {
             Output::Probabilities | Output::Value | Output::Quantiles => Contents::Numbers(&predictions.scores),
@@ -130,7 +142,7 @@ pub fn tensors(
                 predictions.labels.iter().map(|label| model.class_names()[*label as usize].clone()).collect(),
             ),
             Output::PredictionId => Contents::Texts((0..rows).map(|_| id()).collect()),
-            Output::Warnings => Contents::Texts((0..rows).map(|row| warnings_of(row, warnings)).collect()),
+            Output::Warnings => Contents::Texts((0..rows).map(|row| warnings_of(row, answered)).collect()),
         };
         let mut tensor = InferOutputTensor {
             name: output.name().into(),
@@ -179,19 +191,21 @@ impl Contents<'_> {
     }
 }
 
-fn warnings_of(row: usize, warnings: &[(usize, Warning)]) -> String {
+fn warnings_of(row: usize, answered: &Answered<'_>) -> String {
+    let warnings = answered.encoded.findings.of_row(row, answered.model);
     let texts: Vec<String> = warnings
-        .iter()
-        .filter(|(at, _)| *at == row)
-        .map(|(_, warning)| format!("{}: {}", warning.feature, warning.message))
+        .map(
+            |Warning { feature, message, .. }| {
+                if feature.is_empty() { message } else { format!("{feature}: {message}") }
+            },
+        )
         .collect();
     texts.join("; ")
 }
 
 /// The answer to a request of rows.
 pub fn rows(request_id: String, answered: &Answered<'_>, mut id: impl FnMut() -> String) -> PredictResponse {
-    let Answered { model, predictions, warnings } = answered;
-    let mut warnings = warnings.iter().peekable();
+    let Answered { model, predictions, encoded } = answered;
     let predictions = (0..predictions.rows())
         .map(|row| {
             let scores = predictions.scores_of(row);
@@ -212,9 +226,7 @@ pub fn rows(request_id: String, answered: &Answered<'_>, mut id: impl FnMut() ->
                         .collect();
                 }
             }
-            while let Some((_, warning)) = warnings.next_if(|(at, _)| *at <= row) {
-                prediction.warnings.push(warning.clone());
-            }
+            prediction.warnings.extend(encoded.findings.of_row(row, model));
             prediction
         })
         .collect();

@@ -4,7 +4,7 @@ use std::fmt;
 
 use model::Refusal;
 
-use super::MAX_FINDINGS;
+use super::MAX_VIOLATIONS;
 
 /// A request that can't be answered.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +56,7 @@ impl RequestError {
     }
 }
 
-/// Everything that is wrong with a request, up to [`MAX_FINDINGS`].
+/// Everything that is wrong with a request, up to [`MAX_VIOLATIONS`].
 #[derive(Debug, Default)]
 pub struct Refused {
     /// In the order in which they were found.
@@ -103,7 +103,7 @@ impl Refused {
     }
 
     fn add(&mut self, violation: impl FnOnce() -> Violation) {
-        if self.violations.len() < MAX_FINDINGS {
+        if self.violations.len() < MAX_VIOLATIONS {
             self.violations.push(violation());
         } else {
             self.more += 1;

@@ -23,6 +23,7 @@ pub fn encode_rows(rows: &[Row], model: &Model, rules: Rules<'_>, out: &mut Enco
     let schema = model.schema();
     let features = schema.features();
     out.reset(features.len());
+    out.findings.begin(rows.len());
     let mut refused = Refused::default();
     for (r, row) in rows.iter().enumerate() {
         out.batch.push_row();

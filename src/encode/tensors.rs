@@ -4,7 +4,7 @@
 use model::{Feature, Kind, Model, Refusal, Value};
 
 use super::{
-    Encoded, MAX_FINDINGS, Refused, RequestError, Rules,
+    Encoded, MAX_VIOLATIONS, Refused, RequestError, Rules,
     answer::{self, Output},
     refusal::{listed, shown, sizes},
     tensor::{Head, Tensor},
@@ -108,6 +108,7 @@ fn encode(
         }
         _ => columns(request, paired, model, rules, out, &mut refused)?,
     }
+    out.findings.sort();
     refused.into_result()
 }
 
@@ -199,7 +200,7 @@ fn columns(
             listed(required.iter().copied()),
         );
         let mut fields: Vec<String> =
-            required.iter().take(MAX_FINDINGS).map(|name| format!("inputs[\"{}\"]", shown(name))).collect();
+            required.iter().take(MAX_VIOLATIONS).map(|name| format!("inputs[\"{}\"]", shown(name))).collect();
         if fields.is_empty() {
             fields.push("inputs".into());
         }
@@ -214,9 +215,7 @@ fn columns(
     if tensors.iter().any(|(_, tensor)| !tensor.can_hold_its_elements(refused)) {
         return Ok(());
     }
-    for _ in 0..rows {
-        out.batch.push_row();
-    }
+    out.begin(rows);
     for (f, tensor) in &tensors {
         let feature = &features[*f];
         tensor.for_each(refused, |refused, r, value| match value {
@@ -295,9 +294,7 @@ fn matrix(
     if let Err(error) = rules.check_rows(rows) {
         return if refused.is_empty() { Err(error) } else { Ok(()) };
     }
-    for _ in 0..rows {
-        out.batch.push_row();
-    }
+    out.begin(rows);
     // Counted rather than divided: this is the hot loop of the cheapest request there is.
     let (mut r, mut f) = (0, 0);
     tensor.for_each(refused, |refused, _, value| {

@@ -114,6 +114,10 @@ impl Jwt {
         let invalid = || unauthenticated("the token is not valid");
         // Also refuses `alg: none`, which is no algorithm here.
         let header = decode_header(token).map_err(|_| invalid())?;
+        // RFC 7515, 4.1.11: what must be understood and is not makes a token invalid. We understand no extension.
+        if header.crit.is_some() {
+            return Err(invalid());
+        }
         let of_id = |trusted: &&Trusted| match (&header.kid, &trusted.key.id) {
             (Some(asked), Some(id)) => asked == id,
             _ => true,
@@ -154,6 +158,6 @@ impl Jwt {
             Some(Value::String(roles)) => Roles::of(roles.split_ascii_whitespace().filter_map(Role::parse)),
             _ => Roles::default(),
         };
-        Some((Caller { name: Some(name.into()), roles }, expires as u64 + LEEWAY.as_secs()))
+        Some((Caller { name: Some(name.into()), roles }, (expires as u64).saturating_add(LEEWAY.as_secs())))
     }
 }

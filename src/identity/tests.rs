@@ -168,6 +168,28 @@ fn a_client_of_the_file_may_do_what_its_roles_say() {
     assert_eq!(code(&identity.admit(INFER, &bearer("first"), &remote())), Code::Unauthenticated);
 }
 
+#[test]
+fn the_mark_of_a_rehearsal_is_believed_of_who_may_watch_one() {
+    let believed = |identity: &Identity, headers: &HeaderMap, peer: &Peer| {
+        identity.believes(&identity.admit(INFER, headers, peer).expect("a reader"), peer)
+    };
+    let none = HeaderMap::new();
+    let open = start(settings::Raw::default(), None);
+    assert!(believed(&open, &none, &Peer::Unix) && !believed(&open, &none, &remote()));
+    assert!(believed(&start(settings::Raw::default(), Some("any")), &none, &remote()));
+    assert!(!believed(&start(settings::Raw::default(), Some("off")), &none, &remote()));
+
+    let directory = tempfile::tempdir().expect("a directory");
+    let client = |name: &str, roles: &str| {
+        format!("[[client]]\nname = '{name}'\nroles = [{roles}]\ntoken-sha256 = ['{}']\n", sha256(name))
+    };
+    let text = [client("app", "'reader'"), client("sidecar", "'reader', 'observer'")].concat();
+    let clients = Some(written(&directory, "clients.toml", &text));
+    let known = start(settings::Raw { clients, ..settings::Raw::default() }, None);
+    assert!(!believed(&known, &bearer("app"), &Peer::Unix), "behind a proxy on this machine everybody is local");
+    assert!(believed(&known, &bearer("sidecar"), &remote()));
+}
+
 fn but(name: &str, value: Value) -> Value {
     let mut claims = Issuer::claims("scoring", &["reader"]);
     claims[name] = value;
@@ -189,6 +211,8 @@ fn tokens_must_be_signed_and_meant_for_us_and_now() {
         ("a text of roles", p256.token(&but("roles", json!("writer reader")))),
         ("expired within the leeway", p256.token(&but("exp", json!(now() - 10)))),
         ("not before, within the leeway", p256.token(&but("nbf", json!(now() + 10)))),
+        ("expires never", p256.token(&but("exp", json!(u64::MAX)))),
+        ("expires long after never", p256.token(&but("exp", json!(1e19)))),
     ] {
         for _ in 0..2 {
             let caller = identity.admit(INFER, &bearer(&token), &remote()).unwrap_or_else(|e| panic!("{what}: {e}"));
@@ -200,6 +224,8 @@ fn tokens_must_be_signed_and_meant_for_us_and_now() {
     let good_token = p256.token(&good);
     let (head, signature) = good_token.rsplit_once('.').expect("three parts");
     let forged = format!("{}.{signature}", unsigned(&json!({"alg": "ES256", "kid": "a"}), &but("sub", json!("admin"))));
+    let critical =
+        |names: Value| p256.token_of(&json!({"alg": "ES256", "kid": "a", "crit": names, "b64": true}), &good);
     for (what, token, text) in [
         ("expired", p256.token(&but("exp", json!(now() - 60))), "has expired"),
         ("not yet", p256.token(&but("nbf", json!(now() + 60))), "not valid yet"),
@@ -216,6 +242,8 @@ fn tokens_must_be_signed_and_meant_for_us_and_now() {
         ("an algorithm that nobody knows", p256.token_of(&json!({"alg": "XX1", "kid": "a"}), &good), "not valid"),
         ("the public key as a secret", p256.confused(&good), "not valid"),
         ("other claims, same signature", forged, "not valid"),
+        ("an extension that is critical", critical(json!(["b64"])), "not valid"),
+        ("nothing that is critical", critical(json!([])), "not valid"),
         ("no signature", format!("{head}."), "not valid"),
         ("four parts", format!("{good_token}.x"), "not valid"),
         ("no token", "x".into(), "not valid"),

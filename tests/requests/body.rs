@@ -43,7 +43,7 @@ impl Subject {
                 .and_then(|rules| read_tensors(&request, &self.model, rules, &mut encoded));
             let Some(outputs) = check(outputs, || false) else { continue };
             let predictions = self.evaluate(&encoded);
-            let answered = Answered { model: &self.model, predictions: &predictions, warnings: &encoded.warnings };
+            let answered = Answered { model: &self.model, predictions: &predictions, encoded: &encoded };
             let response = answer::tensors(&request, &answered, &outputs, String::new);
             assert_eq!(response.outputs.len(), outputs.len());
             assert!(!response.encode_to_vec().is_empty());
@@ -62,7 +62,7 @@ impl Subject {
                 .and_then(|rules| encode_rows(&request.rows, &self.model, rules, &mut encoded));
             let Some(()) = check(read, || false) else { continue };
             let predictions = self.evaluate(&encoded);
-            let answered = Answered { model: &self.model, predictions: &predictions, warnings: &encoded.warnings };
+            let answered = Answered { model: &self.model, predictions: &predictions, encoded: &encoded };
             let response = answer::rows(request.request_id.clone(), &answered, String::new);
             assert_eq!(response.predictions.len(), request.rows.len());
         }

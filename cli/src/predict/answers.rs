@@ -122,6 +122,9 @@ pub(super) fn table(responses: &[PredictResponse], output: Output) -> Vec<String
 }
 
 fn sentence(warning: &Warning) -> String {
+    if warning.feature.is_empty() {
+        return shown(&warning.message);
+    }
     shown(&format!("{} {}: {}", warning.feature, kind(warning), warning.message))
 }
 

@@ -37,7 +37,7 @@ pub(super) fn predict(package: &Path, policy: Option<Policy>, rows: &[Row]) -> a
     encode_rows(rows, &model, rules, &mut encoded)?;
     let mut predictions = Predictions::new();
     model.predict(&encoded.batch, &mut predictions)?;
-    let answered = Answered { model: &model, predictions: &predictions, warnings: &encoded.warnings };
+    let answered = Answered { model: &model, predictions: &predictions, encoded: &encoded };
     // Nobody could give feedback on these: an id would promise it.
     Ok(answer::rows(String::new(), &answered, String::new))
 }

@@ -10,7 +10,9 @@ use support::{
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use understudy::{
-    inference::{InferParameter, infer_parameter::ParameterChoice, model_infer_request::InferInputTensor},
+    inference::{
+        InferParameter, ModelInferResponse, infer_parameter::ParameterChoice, model_infer_request::InferInputTensor,
+    },
     v1::{Policy, PredictRequest, Value, Warning, value::Kind, warning},
 };
 
@@ -95,6 +97,89 @@ async fn the_notebooks_own_cases_are_refused_by_a_strict_policy_all_at_once() {
     ];
     let got = violations(&status);
     assert!(got.iter().map(|(field, text)| (field.as_str(), text.as_str())).eq(expected), "{got:#?}");
+}
+
+/// As many rows as a package takes, in each of which the same features are wrong.
+fn wrong_rows(values: &[(&str, Kind)]) -> PredictRequest {
+    let mut request = adult::test_set().predict(0..100);
+    for row in &mut request.rows {
+        row.values.extend(values.iter().map(|(name, kind)| ((*name).into(), Value { kind: Some(kind.clone()) })));
+    }
+    request
+}
+
+#[tokio::test]
+async fn every_row_that_is_repaired_is_told_so_however_many_there_are() {
+    let primary = Primary::start().await;
+    let wrong = [("age", 150), ("education_num", -5), ("hours_per_week", 200)];
+    let request = wrong_rows(&wrong.map(|(name, number)| (name, Kind::Integer(number))));
+    let response = primary.prediction().predict(request).await.unwrap().into_inner();
+    assert_eq!(response.predictions.len(), 100);
+    let clamped = |warnings: &[Warning]| -> Vec<String> {
+        let of_kind = warnings.iter().filter(|warning| warning.kind() == warning::Kind::Clamped);
+        of_kind.map(|warning| warning.feature.clone()).collect()
+    };
+    for (row, prediction) in response.predictions.iter().enumerate() {
+        assert_eq!(clamped(&prediction.warnings), wrong.map(|(name, _)| name), "row {row}");
+    }
+    // As tensors, which bring one feature after another.
+    let mut request = adult::test_set().columns(0..100, RAW);
+    for (name, number) in wrong {
+        let i = request.inputs.iter().position(|input| input.name == name).unwrap();
+        request.raw_input_contents[i] = number.to_le_bytes().repeat(100).into();
+    }
+    let hints = |answer: &ModelInferResponse| {
+        let parameters = &answer.parameters;
+        ["repaired_values", "suspicious_values"].map(|name| {
+            parameters.get(name).map(|parameter| match parameter.parameter_choice {
+                Some(ParameterChoice::Int64Param(count)) => count,
+                ref other => panic!("{name}: {other:?}"),
+            })
+        })
+    };
+    let answer = primary.inference().model_infer(request.clone()).await.unwrap().into_inner();
+    assert_eq!(hints(&answer)[0], Some(300), "who does not ask for warnings is told that there are some");
+    ask(&mut request, &["warnings"]);
+    let answer = primary.inference().model_infer(request).await.unwrap().into_inner();
+    for (row, text) in Output::of(&answer, "warnings").texts().iter().enumerate() {
+        for (name, number) in wrong {
+            assert!(text.contains(&format!("{name}: got {number}, used")), "row {row}: {text}");
+        }
+    }
+    let mut rich = adult::test_set().columns(0..1, RAW);
+    let i = rich.inputs.iter().position(|input| input.name == "capital_gain").unwrap();
+    rich.raw_input_contents[i] = 99_999_i64.to_le_bytes().to_vec().into();
+    let answer = primary.inference().model_infer(rich).await.unwrap().into_inner();
+    assert_eq!(hints(&answer), [None, Some(1)]);
+}
+
+#[tokio::test]
+async fn of_a_row_with_many_findings_some_are_named_and_the_rest_is_counted() {
+    let primary = Primary::start().await;
+    let names: Vec<String> = (0..20).map(|i| format!("unknown_{i:02}")).collect();
+    let request = wrong_rows(&names.iter().map(|name| (name.as_str(), Kind::Integer(1))).collect::<Vec<_>>());
+    let response = primary.prediction().predict(request).await.unwrap().into_inner();
+    for (row, prediction) in response.predictions.iter().enumerate() {
+        let [named @ .., last] = prediction.warnings.as_slice() else { panic!("row {row}: nothing was said") };
+        assert_eq!(named.len(), 8, "row {row}");
+        assert!(last.kind() == warning::Kind::More && last.feature.is_empty(), "row {row}: {last:?}");
+        // At least the twenty; what was suspicious in the row comes on top.
+        let counted: usize = last.message.strip_prefix("and ").unwrap().strip_suffix(" more").unwrap().parse().unwrap();
+        assert!(counted + 8 >= 20, "row {row}: {last:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_names_some_rows_and_counts_the_rest() {
+    let primary = Primary::start().await;
+    let mut request = wrong_rows(&[("age", Kind::Integer(150)), ("hours_per_week", Kind::Integer(200))]);
+    request.set_policy(Policy::Strict);
+    let status = primary.prediction().predict(request).await.unwrap_err();
+    assert!(status.message().ends_with("; and 197 more"), "{}", status.message());
+    let violations = violations(&status);
+    let [named @ .., (field, last)] = violations.as_slice() else { panic!("{status:?}") };
+    assert!(named.iter().all(|(field, _)| field.starts_with("rows[")) && named.len() > 10, "{status:?}");
+    assert_eq!((field.as_str(), last.clone()), ("", format!("and {} more", 200 - named.len())));
 }
 
 /// 99,999 is within the bounds and 13 standard deviations from the mean.
