@@ -43,7 +43,7 @@ use crate::{
 
 /// The names that share readiness.
 const OWN: [&str; 1] = ["shadow"];
-/// Between two looks at the evidence.
+/// Between two ticks: of the pace, and of what waits in a mirror.
 const LOOK: Duration = Duration::from_millis(100);
 /// What outlets may take at the end for what waits in them.
 const LAST: Duration = Duration::from_secs(4);
@@ -385,7 +385,7 @@ async fn tick(rehearsals: Arc<Rehearsals>, metrics: Arc<Metrics>) {
             metrics.copied(rehearsals.outlets());
         }
         for rehearsal in rehearsals.all() {
-            rehearsal.look();
+            rehearsal.mark();
             if publishing.is_some() {
                 metrics.without_epoch(&rehearsal.name(), rehearsal.without_epoch());
             }

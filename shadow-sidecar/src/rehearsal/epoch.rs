@@ -18,6 +18,7 @@ use crate::{
     slicer::Slicing,
     state::{Saved, Subject},
     tally::{Measures, Tally},
+    verdict::Gates,
 };
 
 /// The primary as its tap, its metadata or the configuration describes it.
@@ -61,6 +62,7 @@ pub struct Epoch {
     /// By which segments rows are counted; absent when none are declared.
     pub(super) slicing: Option<Slicing>,
     measures: Measures,
+    gates: Gates,
     pub(super) comparisons: Comparisons,
     /// On what the models differ, by examples.
     pub disagreements: Disagreements,
@@ -78,26 +80,39 @@ pub(super) struct Parts {
     pub(super) reading: Reading,
     pub(super) slicing: Option<Slicing>,
     pub(super) measures: Measures,
+    /// What a verdict must prove.
+    pub(super) gates: Gates,
     pub(super) comparisons: Comparisons,
     pub(super) disagreements: Disagreements,
 }
 
 impl Epoch {
     pub(super) fn new(number: u64, parts: Parts) -> Self {
-        let Parts { primary, candidate, comparator, itself, reading, slicing, measures, comparisons, disagreements } =
-            parts;
+        let Parts {
+            primary,
+            candidate,
+            comparator,
+            itself,
+            reading,
+            slicing,
+            measures,
+            gates,
+            comparisons,
+            disagreements,
+        } = parts;
         Self {
             number,
             primary,
             candidate,
             started: Instant::now(),
             started_unix_nanos: unix_nanos(),
-            tally: Mutex::new(Tally::new(number, comparator.classes()).measuring(&measures)),
+            tally: Mutex::new(Tally::new(number, comparator.classes()).measuring(&measures).judging(&gates)),
             comparator,
             reading,
             itself,
             slicing,
             measures,
+            gates,
             comparisons,
             disagreements,
             history: Mutex::default(),
@@ -144,7 +159,7 @@ impl Epoch {
         let same = saved.subject == self.subject();
         let Some(tally) = saved.tally.resumed().filter(|tally| same && tally.epoch() == saved.number) else {
             tracing::info!(epoch = saved.number, "what was counted before is about something else: a new epoch begins");
-            let tally = Tally::new(next, self.comparator.classes()).measuring(&self.measures);
+            let tally = Tally::new(next, self.comparator.classes()).measuring(&self.measures).judging(&self.gates);
             return Self { number: next, tally: Mutex::new(tally), ..self };
         };
         tracing::info!(epoch = saved.number, compared = tally.exchanges().compared(), "the epoch goes on");

@@ -160,6 +160,7 @@ impl Rehearsal {
             itself: comparator.against_itself(),
             slicing,
             measures,
+            gates: self.gates,
             primary,
             candidate,
             comparator,
