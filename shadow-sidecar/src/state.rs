@@ -237,7 +237,9 @@ mod tests {
         let read = StateFile::new(&path).read().expect("as good as ever").remove(0);
         let mut written = saved();
         written.subject.proves = None;
-        assert_eq!(format!("{read:?}"), format!("{written:?}"));
+        // Nor was time without traffic told from time with it.
+        let written = format!("{written:?}").replace("busy: Some(0ns)", "busy: None");
+        assert_eq!(format!("{read:?}"), written);
         assert!(read.disagreements.is_empty());
     }
 

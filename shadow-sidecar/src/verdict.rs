@@ -2,13 +2,13 @@
 //!
 //! What each verdict takes, and how sure it is:
 //!
-//! - *promote*: the evidence for "agreement > gate" has reached ln(1/alpha) at some look, and every guardrail holds now:
+//! - *promote*: the evidence for "agreement > gate" has reached ln(1/alpha) after some exchange, and every guardrail holds now:
 //!   agreement seen so far above the gate, coverage high (or the gate proven even with every missing exchange counted as
 //!   a disagreement), error rate proven below its limit, enough exchanges, enough time; and, where they are set, not
 //!   proven to be slower, scores that have not moved, and the gate proven for agreement that drifts. A candidate whose
 //!   agreement is at most the gate is promoted with probability at most alpha, over the whole epoch and however often one
 //!   looks: guardrails only make it less.
-//! - *reject*: the evidence for "agreement < abort" has reached ln(1/alpha) at some look, or the error rate is proven
+//! - *reject*: the evidence for "agreement < abort" has reached ln(1/alpha) after some exchange, or the error rate is proven
 //!   above its limit by [`MIN_ATTEMPTS`] exchanges or more. A sound candidate is rejected with probability at most alpha for each of
 //!   the two.
 //! - *undecided*: anything else.
@@ -120,8 +120,10 @@ impl Judgement {
 /// The verdict on what was counted so far, in as much time with traffic as `busy`: see [`Tally::busy`].
 pub fn judge(tally: &Tally, gates: &Gates, busy: Duration) -> Judgement {
     let figures = Figures::of(tally, gates);
-    let broken = rejections(&figures, gates);
+    let noise = noise_reason(tally, &figures);
+    let mut broken = rejections(&figures, gates);
     if !broken.is_empty() {
+        broken.extend(noise);
         return Judgement { verdict: Verdict::Reject, reasons: broken, pairs_needed: None, held_back: true, figures };
     }
     let agreement = agreement_reason(&figures, gates);
@@ -133,6 +135,7 @@ pub fn judge(tally: &Tally, gates: &Gates, busy: Duration) -> Judgement {
     let proven = figures.observations > 0 && figures.above_gate && figures.log_e >= figures.log_e_needed;
     let verdict = if proven && missing.is_empty() { Verdict::Promote } else { Verdict::Undecided };
     let mut reasons = vec![agreement];
+    reasons.extend(noise);
     reasons.extend(if verdict == Verdict::Promote { held } else { missing });
     Judgement { verdict, reasons, pairs_needed: pairs_needed(&figures, gates), held_back, figures }
 }
@@ -177,6 +180,22 @@ fn agreement_reason(figures: &Figures, gates: &Gates) -> String {
     } else {
         format!("{seen} has fallen below the gate {gate}, above which it was proven to be earlier ({evidence})")
     }
+}
+
+/// How much of the disagreement is the primary's own, where it is asked twice and does not always say the same. For people: no verdict
+/// depends on it.
+fn noise_reason(tally: &Tally, figures: &Figures) -> Option<String> {
+    let noise = tally.noise_floor();
+    let (lower, excess, upper) = figures.excess.filter(|_| noise.agreed() < noise.compared())?;
+    let own = percent(1.0 - noise.shares() / noise.observations() as f64);
+    // No negative zero.
+    let points = |share: f64| format!("{:.2}", (share * 1e4).round() / 100.0 + 0.0);
+    Some(format!(
+        "the primary differs from itself by {own} when it is asked twice; beyond that the candidate differs from it by {} points ({} to {})",
+        points(excess),
+        points(lower),
+        points(upper),
+    ))
 }
 
 /// "agreement 99.2 % over 4,000 exchanges (36,000 rows)"

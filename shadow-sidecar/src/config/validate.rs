@@ -17,6 +17,7 @@ use crate::{
     intake::{Kind, join},
     outlets,
     rehearsal::Bounds,
+    report_json,
     verdict::Gates,
 };
 
@@ -112,6 +113,14 @@ impl Settings {
         let slices = declared.filter_map(|text| text.parse().map_err(|error| p.add("slices", error)).ok()).collect();
         for problem in gates.problems() {
             p.add("gates", problem);
+        }
+        if let Some(task @ (v1::Task::Regression | v1::Task::Quantile | v1::Task::Tensor)) = primary_task
+            && gates.max_score_shift.is_some()
+        {
+            p.add(
+                "max-score-shift",
+                format_args!("only for a classification, primary-task is {}", report_json::task(task)),
+            );
         }
         let default = disagreements::Config::default();
         let disagreements = disagreements::Config {

@@ -117,10 +117,10 @@ impl Mirror {
         if is_marked(&headers) {
             return Err(Left::Looped);
         }
-        let original = || ORIGINAL_PATHS.iter().find_map(|name| method(&header(&headers, name)));
         let path = parts.uri.path();
-        let method = method(path).or_else(original).ok_or(Left::Denied)?;
-        if is_denied(&self.deny_methods, path) {
+        let method = method(path).or_else(|| originals(&headers).find_map(method)).ok_or(Left::Denied)?;
+        // By whatever name: a mesh that rewrites the path must not let through what is on the list.
+        if is_denied(&self.deny_methods, path) || originals(&headers).any(|path| is_denied(&self.deny_methods, path)) {
             return Err(Left::Denied);
         }
         if self.sample_rate < 1.0 && fastrand::f64() >= self.sample_rate {
@@ -157,6 +157,12 @@ impl Mirror {
             traceparent: header(&headers, "traceparent"),
         });
     }
+}
+
+/// The paths that clients have asked for, where a proxy has rewritten them and kept them.
+fn originals(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let kept = ORIGINAL_PATHS.iter().flat_map(|name| headers.get_all(*name));
+    kept.filter_map(|value| value.to_str().ok()).map(|uri| uri.split(['?', '#']).next().unwrap_or_default())
 }
 
 /// Whether a path is one of `denied`: whole paths, or names of methods.

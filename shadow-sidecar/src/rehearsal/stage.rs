@@ -179,6 +179,10 @@ impl Rehearsal {
         };
         let own = self.candidate.task().unwrap_or(primary.task);
         anyhow::ensure!(own == primary.task, "the primary's task is {task:?}, the candidate's {own:?}");
+        anyhow::ensure!(
+            self.gates.max_score_shift.is_none() || matches!(task, compare::Task::Binary | compare::Task::Multiclass),
+            "max-score-shift is only for a classification, the primary's task is {task:?}: of values there is no such bound"
+        );
         let classes = self.candidate.classes(&primary.classes);
         let comparator = Comparator::new(task, &primary.classes, &classes, self.tolerance)?.with_decision_thresholds(
             primary.decision_threshold.unwrap_or(USUAL_DECISION),
@@ -198,7 +202,7 @@ impl Rehearsal {
             itself: comparator.against_itself(),
             slicing,
             measures,
-            proves: self.gates.question(),
+            gates: self.gates,
             primary,
             candidate,
             comparator,

@@ -3,6 +3,9 @@
 /// Classes with a counter of their own; the rest share one, so that memory stays below 34 kB.
 pub const MAX_CLASSES: usize = 64;
 
+/// Classes beyond those of which at least both frequencies are counted: 64 kB. With more there is no kappa.
+const MOST_BEYOND: usize = 4096;
+
 /// The name of the shared counter, and of labels that a model should not know.
 const OTHER: &str = "other";
 
@@ -15,6 +18,40 @@ pub struct Flips {
     counts: Vec<u64>,
     /// How many classes there are. Differs between tallies that must not be added up.
     total: usize,
+    #[serde(default, skip_serializing_if = "Beyond::is_empty")]
+    beyond: Beyond,
+}
+
+/// What kappa takes of the classes that share a counter: how often each model says each of them, and how often both the same.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+struct Beyond {
+    primary: Vec<u64>,
+    candidate: Vec<u64>,
+    same: u64,
+}
+
+impl Beyond {
+    fn is_empty(&self) -> bool {
+        self.primary.is_empty()
+    }
+
+    /// By the places among these classes; none of those that have a counter of their own, and of unknown ones.
+    fn record(&mut self, primary: Option<usize>, candidate: Option<usize>) {
+        for (counts, place) in [(&mut self.primary, primary), (&mut self.candidate, candidate)] {
+            if let Some(count) = place.and_then(|place| counts.get_mut(place)) {
+                *count += 1;
+            }
+        }
+        self.same += u64::from(primary.is_some() && primary == candidate);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        let frequencies = self.primary.iter_mut().zip(&other.primary);
+        for (mine, theirs) in frequencies.chain(self.candidate.iter_mut().zip(&other.candidate)) {
+            *mine = mine.saturating_add(*theirs);
+        }
+        self.same = self.same.saturating_add(other.same);
+    }
 }
 
 /// Rows in which the primary's class is one and the candidate's another, or the same.
@@ -34,7 +71,10 @@ impl Flips {
         let side = own.len() + 1;
         // Without classes there is nothing to count.
         let counts = if own.is_empty() { Vec::new() } else { vec![0; side * side] };
-        Self { classes: own, counts, total: classes.len() }
+        let beyond = classes.len().saturating_sub(MAX_CLASSES);
+        let frequencies = if beyond > MOST_BEYOND { Vec::new() } else { vec![0; beyond] };
+        let beyond = Beyond { primary: frequencies.clone(), candidate: frequencies, same: 0 };
+        Self { classes: own, counts, total: classes.len(), beyond }
     }
 
     /// Whether there are classes: it is a classification.
@@ -54,12 +94,16 @@ impl Flips {
     }
 
     /// Cohen's kappa: the agreement beyond what the classes' frequencies alone would give, as a share of the most that it
-    /// could be; 1 is complete, 0 is chance. None without rows, or when both models always answer one and the same class.
-    /// Unknown classes and those beyond [`MAX_CLASSES`] count as one class that never agrees: the bound is lower.
+    /// could be; 1 is complete, 0 is chance. None without rows, when both models always answer one and the same class, and where there
+    /// are so many classes that not all are counted. An unknown class never agrees.
     pub fn kappa(&self) -> Option<f64> {
         let side = self.side();
+        let Beyond { primary: own, candidate: other, same: same_beyond } = &self.beyond;
+        if own.len() != self.total.saturating_sub(MAX_CLASSES) {
+            return None;
+        }
         let (mut primary, mut candidate) = (vec![0u64; side], vec![0u64; side]);
-        let (mut total, mut same) = (0u64, 0u64);
+        let (mut total, mut same) = (0u64, *same_beyond);
         for (index, &count) in self.counts.iter().enumerate() {
             let (from, to) = (index / side, index % side);
             primary[from] = primary[from].saturating_add(count);
@@ -74,6 +118,7 @@ impl Flips {
             .iter()
             .zip(&candidate)
             .take(self.classes.len())
+            .chain(own.iter().zip(other))
             .map(|(&from, &to)| (from as f64 / all) * (to as f64 / all))
             .sum();
         (total > 0 && chance < 1.0).then(|| (same as f64 / all - chance) / (1.0 - chance))
@@ -83,6 +128,10 @@ impl Flips {
         let index = self.index(primary) * self.side() + self.index(candidate);
         if let Some(count) = self.counts.get_mut(index) {
             *count += 1;
+        }
+        if !self.beyond.is_empty() {
+            let place = |class: Option<u32>| (class? as usize).checked_sub(MAX_CLASSES);
+            self.beyond.record(place(primary), place(candidate));
         }
     }
 
@@ -94,10 +143,21 @@ impl Flips {
         for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
             *mine = mine.saturating_add(*theirs);
         }
+        if self.beyond.primary.len() == other.beyond.primary.len() {
+            self.beyond.merge(&other.beyond);
+        } else {
+            // One was written before they were counted, so that not all would be.
+            self.beyond = Beyond::default();
+        }
         true
     }
 
     pub(super) fn has_shape(&self) -> bool {
+        let Beyond { primary, candidate, .. } = &self.beyond;
+        let beyond = [0, self.total.saturating_sub(MAX_CLASSES)];
+        if primary.len() != candidate.len() || !beyond.contains(&primary.len()) {
+            return false;
+        }
         let counters = if self.classes.is_empty() { 0 } else { self.side() * self.side() };
         self.classes.len() == self.total.min(MAX_CLASSES) && self.counts.len() == counters
     }

@@ -1,6 +1,7 @@
 //! Nothing is lost from sight and nothing counted twice.
 
 use super::*;
+use crate::compare::Task;
 
 const NAN: RowOutcome = RowOutcome {
     agreed: false,
@@ -316,4 +317,41 @@ fn counts_of_fewer_reasons_are_read() {
         written.as_map_mut().unwrap().iter_mut().find(|(key, _)| key.as_text() == Some("dropped")).unwrap();
     dropped.as_array_mut().unwrap().extend([0.into(), 0.into()]);
     assert!(written.deserialized::<Conservation>().is_err(), "of a later version");
+}
+
+/// Those beyond the first 64 have no counter for each pair, but count all the same.
+#[test]
+fn kappa_knows_classes_that_share_a_counter() {
+    let classes: Vec<String> = (0..1000).map(|class| format!("class {class}")).collect();
+    let run = |classes: &[String], pairs: &mut dyn Iterator<Item = (u32, u32)>| {
+        let mut tally = Tally::new(1, classes);
+        for (primary, candidate) in pairs {
+            let ticket = tally.begin(1);
+            let (primary_class, candidate_class) = (Some(primary), Some(candidate));
+            let agreed = primary == candidate;
+            let outcome = RowOutcome { agreed, primary_class, candidate_class, ..RowOutcome::default() };
+            tally.compared(ticket, &[outcome], Latency::default());
+        }
+        tally
+    };
+    let kappa = |classes: &[String], pairs: &mut dyn Iterator<Item = (u32, u32)>| run(classes, pairs).flips().kappa();
+    assert_eq!(kappa(&classes, &mut (0..1000).map(|class| (class, class))), Some(1.0));
+    // Each class as often as any other, and never the same: a little less than chance.
+    let apart = kappa(&classes, &mut (0..1000).map(|class| (class, (class + 1) % 1000))).unwrap();
+    assert!((apart + 1.0 / 999.0).abs() < 1e-12, "{apart}");
+    // Two classes that share a counter are as any two.
+    let mut far = [(900, 900, 20), (900, 901, 5), (901, 900, 10), (901, 901, 15)]
+        .into_iter()
+        .flat_map(|(a, b, n)| vec![(a, b); n]);
+    assert!((kappa(&classes, &mut far).unwrap() - 0.4).abs() < 1e-12);
+    // Replicas add up; what was written before all this can't tell, and says nothing.
+    let mut half = run(&classes, &mut (0..500).map(|class| (class, class)));
+    assert!(half.merge(&run(&classes, &mut (500..1000).map(|class| (class, class)))));
+    assert_eq!((half.flips().kappa(), half.holds()), (Some(1.0), true));
+    let mut json = serde_json::to_value(half.flips()).unwrap();
+    json.as_object_mut().unwrap().remove("beyond").unwrap();
+    let older: Flips = serde_json::from_value(json).unwrap();
+    assert_eq!((older.kappa(), older.has_shape()), (None, true));
+    let many: Vec<String> = (0..10_000).map(|class| format!("class {class}")).collect();
+    assert_eq!(kappa(&many, &mut (0..10).map(|class| (class, class))), None);
 }

@@ -366,3 +366,26 @@ fn failures_of_a_cold_start_reject_nobody() {
         assert_eq!(verdict(&tally(agreed, 0, failed)), Verdict::Reject, "{agreed} and {failed}");
     }
 }
+
+/// A candidate that is as the primary would be: a person must see that it can't agree more often than the primary with itself.
+#[test]
+fn the_noise_of_the_primary_is_told() {
+    use crate::tally::Outcomes;
+    let run = |noisy: u64| {
+        let mut tally = Tally::new(1, &[]);
+        for n in 0..1000 {
+            let row = |agreed| [RowOutcome { agreed, ..RowOutcome::default() }];
+            let (again, outcome) = (row(n >= noisy), row(n >= 40));
+            let ticket = tally.begin(1);
+            tally.compared(ticket, Outcomes::of(&outcome).with_noise(&again), Latency::default());
+        }
+        tally.look(&Gates::default());
+        judge(&tally, &Gates::default(), HOUR)
+    };
+    let told = run(30);
+    assert_eq!(told.verdict, Verdict::Reject);
+    let reason = "the primary differs from itself by 3 % when it is asked twice; beyond that the candidate differs from it by 1.00 \
+                  points (-";
+    assert!(told.reasons[1].starts_with(reason), "{:?}", told.reasons);
+    assert_eq!(run(0).reasons.len(), 1, "nothing is said where there is none");
+}

@@ -203,6 +203,34 @@ async fn meshes_differ_in_what_they_call_the_target() {
     assert_eq!(agreement(&rehearsal.settled(2).await).0, 2);
 }
 
+/// Whatever the mesh has made of its path on the way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn methods_on_the_list_are_denied_by_whatever_name_they_come() {
+    let primary = Primary::start().await;
+    let rehearsal = Rehearsal::beside(&primary, |settings| {
+        settings.intake = Some("mirror".into());
+        settings.deny_methods = Some(vec!["Predict".into(), "/somebody.Else/Writes".into()]);
+    })
+    .await;
+    let copies = Connection::open(rehearsal.grpc()).await;
+    let call = || Call::new(MODEL_INFER, &adult::test_set().columns(0..1, RAW));
+    let cases = [
+        Call::new(PREDICT, &adult::test_set().predict(0..1)),
+        call().header("x-original-uri", PREDICT),
+        call().header("x-original-uri", &format!("{PREDICT}?tenant=7")),
+        call().header("x-envoy-original-path", PREDICT),
+        call().header("x-envoy-original-path", MODEL_INFER).header("x-original-uri", "/somebody.Else/Writes"),
+        Call { path: "/mirror".into(), ..call().header("x-original-uri", PREDICT) },
+    ];
+    let denied = cases.len() as u64;
+    for case in cases {
+        assert_eq!(copies.call(&case).await.status, Some(0));
+    }
+    assert_eq!(copies.call(&call().header("x-original-uri", MODEL_INFER)).await.status, Some(0));
+    let report = rehearsal.report_when(|report| intake(report).requests == denied + 1).await;
+    assert_eq!((intake(&report).denied, intake(&report).waiting_mirror), (denied, 1), "{report:#?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_share_of_what_is_mirrored_is_compared() {
     let primary = Primary::start().await;

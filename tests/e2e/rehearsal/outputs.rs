@@ -161,3 +161,31 @@ async fn what_could_be_one_thing_or_another_is_asked_for() {
         rehearsal.report_when(says(words)).await;
     }
 }
+
+/// Of values nothing bounds how far their mean may have moved: the setting would hold every promotion back for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_of_probabilities_is_refused_for_values() {
+    let settings = |task: &str| Settings {
+        candidate: Some("models".into()),
+        primary_task: Some(task.into()),
+        max_score_shift: Some(0.01),
+        ..Settings::default()
+    };
+    for task in ["regression", "quantile", "tensor"] {
+        let problems = settings(task).validate().expect_err("refused").to_string();
+        assert!(problems.contains("max-score-shift") && problems.contains(task), "{problems}");
+    }
+    assert!(settings("binary").validate().is_ok());
+    // Where only the primary knows what it predicts, nothing begins, and the report says why.
+    let stub = Stub::describing(described(&[("value", "FP64")]), |_| None).await;
+    let rehearsal = Rehearsal::alone(|settings| {
+        settings.primary = Some(stub.url());
+        settings.primary_model = Some("price".into());
+        settings.intake = Some("proxy".into());
+        settings.candidate = Some(stub.url());
+        settings.max_score_shift = Some(0.01);
+    })
+    .await;
+    let why = "no epoch can begin: max-score-shift is only for a classification, the primary's task is Regression";
+    rehearsal.report_when(|report| report.reasons[0].starts_with(why)).await;
+}
