@@ -12,6 +12,10 @@ use understudy::{
     telemetry::LogFormat,
 };
 
+/// Calls in flight that a client has unless told otherwise, however few all have: with a place only for what is computed, many of
+/// them wait for nothing but their messages.
+const LEAST_CLIENT_CALLS: usize = 64;
+
 /// Raw settings: each is a flag, an environment variable and a TOML key of the same name.
 #[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -63,7 +67,8 @@ pub struct Settings {
     /// Bytes of messages in flight [default: 268435456]
     #[arg(long, env = "UNDERSTUDY_MAX_IN_FLIGHT_BYTES", value_name = "BYTES")]
     pub max_in_flight_bytes: Option<usize>,
-    /// Calls of one client in flight: of a certificate, a token, else an address [default: no limit]
+    /// Calls of one client in flight, whose messages have come or not: of a certificate, a token, else an address
+    /// [default: a quarter of max-in-flight, at least 64]
     #[arg(long, env = "UNDERSTUDY_MAX_IN_FLIGHT_PER_CLIENT", value_name = "N")]
     pub max_in_flight_per_client: Option<usize>,
     /// Calls of one client in a minute, as many of them at once as it likes [default: no limit]
@@ -277,6 +282,7 @@ impl Settings {
         if models.is_empty() {
             p.add("models", "expected at least one directory, got none");
         }
+        let calls = p.number("max-in-flight", self.max_in_flight, in_flight.calls, 1..=1_000_000);
         let config = Config {
             models,
             grpc_listen: address(p, "grpc-listen", self.grpc_listen, "0.0.0.0:8001"),
@@ -320,11 +326,15 @@ impl Settings {
                 ..defaults
             },
             in_flight: InFlight {
-                calls: p.number("max-in-flight", self.max_in_flight, in_flight.calls, 1..=1_000_000),
+                calls,
                 bytes: p.number("max-in-flight-bytes", self.max_in_flight_bytes, in_flight.bytes, 1..=1 << 40),
-                client_calls: self
-                    .max_in_flight_per_client
-                    .map(|calls| p.number("max-in-flight-per-client", Some(calls), calls, 1..=1_000_000)),
+                client_calls: Some(p.number(
+                    "max-in-flight-per-client",
+                    self.max_in_flight_per_client,
+                    (calls / 4).max(LEAST_CLIENT_CALLS),
+                    1..=1_000_000,
+                )),
+                client_bytes: in_flight.client_bytes,
                 client_calls_a_minute: self
                     .rate_limit
                     .and_then(|calls| NonZero::new(p.number("rate-limit", Some(calls), calls, 1..=u32::MAX))),

@@ -26,7 +26,7 @@ enum Kind {
     Unary {
         message: Option<Bytes>,
         trailers: Option<HeaderMap>,
-        /// The place of the call: kept until the message has left this process's memory.
+        /// The bytes of the call: kept until the message has left this process's memory.
         permit: Option<Permit>,
     },
     Tonic {
@@ -82,7 +82,7 @@ impl Body {
         Self(Kind::Unary { message: None, trailers: None, permit: None })
     }
 
-    /// Keeps the call's place, and tells the connection that an answer waits, until the last byte was given to the socket.
+    /// Keeps the call's bytes, and tells the connection that an answer waits, until the last byte was given to the socket.
     /// That is later than the end of this body: the library below us buffers what a reader without a window can't take.
     pub(super) fn kept_until_sent(mut self, connection: &Arc<State>) -> Self {
         if let Kind::Unary { message, permit, .. } = &mut self.0

@@ -149,8 +149,7 @@ where
             Poll::Ready(answered) => answered?,
             Poll::Pending => answering.await?,
         };
-        // The request is gone, the answer is there.
-        permit.hold(frame.0.len())?;
+        permit.answered(frame.0.len())?;
         Ok((frame, permit))
     };
     let answered = pin!(answered);

@@ -15,6 +15,7 @@ use support::{
 };
 
 mod limits;
+mod shares;
 
 /// RFC 9113, section 7.
 const PROTOCOL_ERROR: u32 = 1;

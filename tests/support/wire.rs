@@ -132,8 +132,18 @@ impl Wire {
 
     /// Connects and sends the preface and empty SETTINGS.
     pub async fn open(address: SocketAddr) -> Self {
+        Self::with_settings(address, &[]).await
+    }
+
+    /// As [`Self::open`], and no byte of an answer may be sent until it is asked for.
+    pub async fn without_window(address: SocketAddr) -> Self {
+        // SETTINGS_INITIAL_WINDOW_SIZE.
+        Self::with_settings(address, &[0, 4, 0, 0, 0, 0]).await
+    }
+
+    async fn with_settings(address: SocketAddr, settings: &[u8]) -> Self {
         let mut wire = Self::silent(address).await;
-        let settings = Frame::new(SETTINGS, 0, 0, []).to_bytes();
+        let settings = Frame::new(SETTINGS, 0, 0, settings).to_bytes();
         wire.bytes(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", settings.as_slice()].concat()).await.expect("sent");
         wire
     }
