@@ -32,6 +32,7 @@ use crate::shutdown::Phases;
 
 mod accept;
 mod admission;
+mod arriving;
 mod body;
 mod compression;
 mod connection;
@@ -40,6 +41,7 @@ mod listener;
 mod meter;
 mod pulse;
 mod routed;
+mod stream;
 mod timeout;
 mod tls;
 mod turns;

@@ -71,6 +71,9 @@ pub struct Settings {
     /// [default: a quarter of max-in-flight, at least 64]
     #[arg(long, env = "UNDERSTUDY_MAX_IN_FLIGHT_PER_CLIENT", value_name = "N")]
     pub max_in_flight_per_client: Option<usize>,
+    /// Bytes of messages of one client in flight [default: a quarter of max-in-flight-bytes, at least one message]
+    #[arg(long, env = "UNDERSTUDY_MAX_IN_FLIGHT_BYTES_PER_CLIENT", value_name = "BYTES")]
+    pub max_in_flight_bytes_per_client: Option<usize>,
     /// Calls of one client in a minute, as many of them at once as it likes [default: no limit]
     #[arg(long, env = "UNDERSTUDY_RATE_LIMIT", value_name = "N")]
     pub rate_limit: Option<u32>,
@@ -283,6 +286,12 @@ impl Settings {
             p.add("models", "expected at least one directory, got none");
         }
         let calls = p.number("max-in-flight", self.max_in_flight, in_flight.calls, 1..=1_000_000);
+        let bytes = p.number("max-in-flight-bytes", self.max_in_flight_bytes, in_flight.bytes, 1..=1 << 40);
+        let messages = MessageLimits {
+            request: p.number("max-request-bytes", self.max_request_bytes, 1 << 20, 1..=1 << 30),
+            response: p.number("max-response-bytes", self.max_response_bytes, 16 << 20, 1..=1 << 30),
+            time: p.duration("request-timeout", self.request_timeout.as_deref(), Duration::from_secs(30)),
+        };
         let config = Config {
             models,
             grpc_listen: address(p, "grpc-listen", self.grpc_listen, "0.0.0.0:8001"),
@@ -327,23 +336,25 @@ impl Settings {
             },
             in_flight: InFlight {
                 calls,
-                bytes: p.number("max-in-flight-bytes", self.max_in_flight_bytes, in_flight.bytes, 1..=1 << 40),
+                bytes,
                 client_calls: Some(p.number(
                     "max-in-flight-per-client",
                     self.max_in_flight_per_client,
                     (calls / 4).max(LEAST_CLIENT_CALLS),
                     1..=1_000_000,
                 )),
-                client_bytes: in_flight.client_bytes,
+                client_bytes: Some(p.number(
+                    "max-in-flight-bytes-per-client",
+                    self.max_in_flight_bytes_per_client,
+                    // A message comes compressed and is taken apart, so that both are there.
+                    (bytes / 4).max(2 * messages.request).max(messages.response).clamp(1, bytes.max(1)),
+                    1..=1 << 40,
+                )),
                 client_calls_a_minute: self
                     .rate_limit
                     .and_then(|calls| NonZero::new(p.number("rate-limit", Some(calls), calls, 1..=u32::MAX))),
             },
-            messages: MessageLimits {
-                request: p.number("max-request-bytes", self.max_request_bytes, 1 << 20, 1..=1 << 30),
-                response: p.number("max-response-bytes", self.max_response_bytes, 16 << 20, 1..=1 << 30),
-                time: p.duration("request-timeout", self.request_timeout.as_deref(), Duration::from_secs(30)),
-            },
+            messages,
             contract: Contract {
                 max_rows: self.max_rows.map(|rows| p.number("max-rows", Some(rows), rows, 1..=10_000_000)),
                 reject_non_finite: self.reject_non_finite.unwrap_or(false),
