@@ -32,6 +32,7 @@ use crate::shutdown::Phases;
 
 mod accept;
 mod admission;
+mod arriving;
 mod body;
 mod compression;
 mod connection;
@@ -40,6 +41,7 @@ mod listener;
 mod meter;
 mod pulse;
 mod routed;
+mod stream;
 mod timeout;
 mod tls;
 mod turns;
@@ -70,7 +72,8 @@ pub struct Limits {
     pub greeting: Duration,
     /// From the beginning of a header block to its end.
     pub headers: Duration,
-    /// How long answers may be ready without one of them being taken.
+    /// How long an answer may be ready without being taken, give or take a seventh. Then the connection gets a GOAWAY, and
+    /// its other streams have five seconds to end.
     pub unread: Duration,
     /// After this time, give or take a tenth, a connection gets a GOAWAY, so that clients spread anew (gRFC A9); zero: never.
     pub age: Duration,

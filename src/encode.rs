@@ -1,26 +1,26 @@
 //! The one place where protobuf meets the model: requests become a [`Batch`] by the rules of the schema, predictions
 //! become answers. Both processes use it, because a comparison is only fair if both sides read a request the same way.
 
-use model::{Batch, Feature, Model, OnSuspicious, Policy, Predictions, Refusal, Repair, RepairKind, Suspicion, Value};
+use model::{Batch, Feature, Model, OnSuspicious, Predictions, Refusal, Repair, RepairKind, Value};
 
 pub use refusal::{Refused, RequestError, Violation};
-
-use crate::v1;
 
 pub mod answer;
 mod decode;
 mod findings;
 mod refusal;
 mod rows;
+mod rules;
 mod scan;
 mod tensor;
 mod tensors;
 
 pub use decode::{decode_rows, decode_tensors};
 pub use findings::{FINDINGS_OF_ROW, Findings};
-pub use rows::{encode_rows, policy_of_rows};
+pub use rows::{encode_rows, read_rows};
+pub use rules::{Asked, POLICY, Rules};
 pub use scan::asked;
-pub use tensors::{POLICY, datatype, encode_tensors, policy_of_tensors, read_tensors};
+pub use tensors::{datatype, encode_tensors, read_tensors};
 
 /// A request whose rows were all accepted. Reused from request to request, so that a small one allocates nothing.
 #[derive(Debug)]
@@ -144,8 +144,8 @@ impl Encoded {
         if let Some(repair) = repair {
             self.repaired(row, f, repair);
         }
-        if rules.suspicion.doubts(f, number) && !moved {
-            self.doubted((row, f), feature, value, number, rules.suspicion, refused);
+        if rules.on_suspicious != OnSuspicious::Ignore && rules.suspicion.doubts(f, number) && !moved {
+            self.doubted((row, f), feature, value, number, rules, refused);
         }
     }
 
@@ -164,7 +164,7 @@ impl Encoded {
         feature: &Feature,
         value: Value<'_>,
         number: f64,
-        suspicion: &Suspicion,
+        rules: &Rules<'_>,
         refused: &mut Refused,
     ) {
         // What fills a gap is the package's word, not the client's.
@@ -172,8 +172,8 @@ impl Encoded {
         if filled {
             return;
         }
-        if suspicion.action() == OnSuspicious::Refuse {
-            let refusal = Refusal { expected: suspicion.expected(f), got: value.to_string() };
+        if rules.on_suspicious == OnSuspicious::Refuse {
+            let refusal = Refusal { expected: rules.suspicion.expected(f), got: value.to_string() };
             return refused.value(row, feature.name(), refusal);
         }
         self.suspicious.add(f, self.batch.width());
@@ -182,6 +182,9 @@ impl Encoded {
 
     #[cold]
     fn repaired(&mut self, row: usize, f: usize, repair: Repair) {
+        if let Some(cut) = repair.cut() {
+            self.repaired(row, f, cut);
+        }
         *match repair.kind {
             RepairKind::Clamped => &mut self.repairs.clamped,
             RepairKind::Truncated => &mut self.repairs.truncated,
@@ -194,67 +197,6 @@ impl Encoded {
     fn unknown_feature(&mut self, row: usize, name: &str) {
         self.repairs.unknown_feature += 1;
         self.findings.unknown_feature(row, name);
-    }
-}
-
-/// The rules for one request.
-#[derive(Clone, Copy, Debug)]
-pub struct Rules<'a> {
-    /// Rows, at most.
-    pub max_rows: usize,
-    /// What happens to values that could be repaired.
-    pub policy: Policy,
-    /// Whether a number that is NaN or infinite is refused.
-    pub refuses_non_finite: bool,
-    /// Which numbers are suspicious, and what happens to them.
-    pub suspicion: &'a Suspicion,
-}
-
-impl<'a> Rules<'a> {
-    /// The package's own.
-    pub fn of(model: &'a Model) -> Self {
-        let schema = model.schema();
-        Self {
-            max_rows: schema.limits().max_rows,
-            policy: schema.policy(),
-            refuses_non_finite: schema.refuses_non_finite(),
-            suspicion: model.suspicion(),
-        }
-    }
-
-    /// With the policy that the request asks for.
-    ///
-    /// # Errors
-    /// It is laxer than the model's: to go on without a word would be to answer another request.
-    pub fn asked(self, policy: v1::Policy) -> Result<Self, RequestError> {
-        let policy = match policy {
-            v1::Policy::Unspecified => return Ok(self),
-            v1::Policy::Strict => Policy::Strict,
-            v1::Policy::Sanitize => Policy::Sanitize,
-            v1::Policy::Autogluon => Policy::Autogluon,
-        };
-        if laxity(policy) > laxity(self.policy) {
-            let (asked, own) = (policy.as_str(), self.policy.as_str());
-            let text =
-                format!("policy '{asked}' is laxer than '{own}', which is the model's: expected '{own}' or stricter");
-            return Err(RequestError::field(POLICY, text));
-        }
-        Ok(Self { policy, ..self })
-    }
-
-    fn check_rows(&self, rows: usize) -> Result<(), RequestError> {
-        if rows > self.max_rows {
-            return Err(RequestError::TooManyRows { limit: self.max_rows, got: rows });
-        }
-        Ok(())
-    }
-}
-
-fn laxity(policy: Policy) -> u8 {
-    match policy {
-        Policy::Strict => 0,
-        Policy::Sanitize => 1,
-        Policy::Autogluon => 2,
     }
 }
 

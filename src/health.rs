@@ -21,7 +21,7 @@ use tonic_health::pb::{
 };
 
 use crate::{
-    edge::{Client, Peer},
+    edge::Client,
     shutdown::{Phase, Phases},
 };
 
@@ -173,7 +173,7 @@ impl Health for Service {
     type WatchStream = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
 
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        let client = request.extensions().get::<Peer>().map(Client::from);
+        let client = request.extensions().get::<Client>().cloned();
         let name = checked(request)?;
         let watching = self.watches.begin(client)?;
         let (send, receive) = mpsc::channel(1);

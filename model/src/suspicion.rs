@@ -35,7 +35,7 @@ impl OnSuspicious {
 pub struct Suspicion {
     action: OnSuspicious,
     z_score: f64,
-    /// Smallest and largest number that is not suspicious, by feature. Empty where nothing is looked at.
+    /// Smallest and largest number that is not suspicious, by feature.
     intervals: Box<[(f64, f64)]>,
     /// Mean and standard deviation, by feature; absent for what is no `int` or `float`.
     profiles: Box<[Option<(f64, f64)>]>,
@@ -54,8 +54,8 @@ impl Suspicion {
     }
 
     fn of(profiles: Box<[Option<(f64, f64)>]>, action: OnSuspicious, z_score: f64) -> Self {
-        let looked_at = if action == OnSuspicious::Ignore { &[] } else { &*profiles };
-        let intervals = looked_at.iter().map(|profile| interval(*profile, z_score)).collect();
+        // Also where nothing becomes of it: a request may ask for more.
+        let intervals = profiles.iter().map(|profile| interval(*profile, z_score)).collect();
         Self { action, z_score, intervals, profiles }
     }
 
@@ -79,7 +79,8 @@ impl Suspicion {
         self.z_score
     }
 
-    /// Whether `number` is suspicious as the value of `feature` (its position in the row); NaN never is.
+    /// Whether `number` is suspicious as the value of `feature` (its position in the row), whatever becomes of it then; NaN
+    /// never is.
     pub fn doubts(&self, feature: usize, number: f64) -> bool {
         self.intervals.get(feature).is_some_and(|(low, high)| number < *low || number > *high)
     }
@@ -189,7 +190,8 @@ mod tests {
         assert_eq!((laxer.action(), laxer.z_score()), (OnSuspicious::Refuse, 3.0));
         assert!(!laxer.doubts(4, f64::INFINITY), "a datetime is still not looked at");
         let ignore = suspicion(r#", "suspicious": "ignore""#);
-        assert!(!ignore.doubts(0, f64::INFINITY));
+        assert_eq!(ignore.action(), OnSuspicious::Ignore);
+        assert!(ignore.doubts(0, f64::INFINITY), "a request may ask for more");
         let flag = ignore.stricter(Some(OnSuspicious::Flag), Some(2.0));
         assert!(flag.doubts(0, 60.1) && !flag.doubts(0, 60.0));
     }

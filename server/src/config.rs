@@ -12,6 +12,10 @@ use understudy::{
     telemetry::LogFormat,
 };
 
+/// Calls in flight that a client has unless told otherwise, however few all have: with a place only for what is computed, many of
+/// them wait for nothing but their messages.
+const LEAST_CLIENT_CALLS: usize = 64;
+
 /// Raw settings: each is a flag, an environment variable and a TOML key of the same name.
 #[derive(Args, Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -63,9 +67,13 @@ pub struct Settings {
     /// Bytes of messages in flight [default: 268435456]
     #[arg(long, env = "UNDERSTUDY_MAX_IN_FLIGHT_BYTES", value_name = "BYTES")]
     pub max_in_flight_bytes: Option<usize>,
-    /// Calls of one client in flight: of a certificate, a token, else an address [default: no limit]
+    /// Calls of one client in flight, whose messages have come or not: of a certificate, a token, else an address
+    /// [default: a quarter of max-in-flight, at least 64]
     #[arg(long, env = "UNDERSTUDY_MAX_IN_FLIGHT_PER_CLIENT", value_name = "N")]
     pub max_in_flight_per_client: Option<usize>,
+    /// Bytes of messages of one client in flight [default: a quarter of max-in-flight-bytes, at least one message]
+    #[arg(long, env = "UNDERSTUDY_MAX_IN_FLIGHT_BYTES_PER_CLIENT", value_name = "BYTES")]
+    pub max_in_flight_bytes_per_client: Option<usize>,
     /// Calls of one client in a minute, as many of them at once as it likes [default: no limit]
     #[arg(long, env = "UNDERSTUDY_RATE_LIMIT", value_name = "N")]
     pub rate_limit: Option<u32>,
@@ -280,6 +288,13 @@ impl Settings {
         if models.is_empty() {
             p.add("models", "expected at least one directory, got none");
         }
+        let calls = p.number("max-in-flight", self.max_in_flight, in_flight.calls, 1..=1_000_000);
+        let bytes = p.number("max-in-flight-bytes", self.max_in_flight_bytes, in_flight.bytes, 1..=1 << 40);
+        let messages = MessageLimits {
+            request: p.number("max-request-bytes", self.max_request_bytes, 1 << 20, 1..=1 << 30),
+            response: p.number("max-response-bytes", self.max_response_bytes, 16 << 20, 1..=1 << 30),
+            time: p.duration("request-timeout", self.request_timeout.as_deref(), Duration::from_secs(30)),
+        };
         let config = Config {
             models,
             grpc_listen: address(p, "grpc-listen", self.grpc_listen, "0.0.0.0:8001"),
@@ -323,20 +338,26 @@ impl Settings {
                 ..defaults
             },
             in_flight: InFlight {
-                calls: p.number("max-in-flight", self.max_in_flight, in_flight.calls, 1..=1_000_000),
-                bytes: p.number("max-in-flight-bytes", self.max_in_flight_bytes, in_flight.bytes, 1..=1 << 40),
-                client_calls: self
-                    .max_in_flight_per_client
-                    .map(|calls| p.number("max-in-flight-per-client", Some(calls), calls, 1..=1_000_000)),
+                calls,
+                bytes,
+                client_calls: Some(p.number(
+                    "max-in-flight-per-client",
+                    self.max_in_flight_per_client,
+                    (calls / 4).max(LEAST_CLIENT_CALLS),
+                    1..=1_000_000,
+                )),
+                client_bytes: Some(p.number(
+                    "max-in-flight-bytes-per-client",
+                    self.max_in_flight_bytes_per_client,
+                    // A message comes compressed and is taken apart, so that both are there.
+                    (bytes / 4).max(2 * messages.request).max(messages.response).clamp(1, bytes.max(1)),
+                    1..=1 << 40,
+                )),
                 client_calls_a_minute: self
                     .rate_limit
                     .and_then(|calls| NonZero::new(p.number("rate-limit", Some(calls), calls, 1..=u32::MAX))),
             },
-            messages: MessageLimits {
-                request: p.number("max-request-bytes", self.max_request_bytes, 1 << 20, 1..=1 << 30),
-                response: p.number("max-response-bytes", self.max_response_bytes, 16 << 20, 1..=1 << 30),
-                time: p.duration("request-timeout", self.request_timeout.as_deref(), Duration::from_secs(30)),
-            },
+            messages,
             contract: Contract {
                 max_rows: self.max_rows.map(|rows| p.number("max-rows", Some(rows), rows, 1..=10_000_000)),
                 reject_non_finite: self.reject_non_finite.unwrap_or(false),

@@ -91,6 +91,7 @@ impl Served {
             max_rows: self.max_rows,
             refuses_non_finite: self.refuses_non_finite,
             suspicion: &self.suspicion,
+            on_suspicious: self.suspicion.action(),
             ..Rules::of(&self.model)
         }
     }

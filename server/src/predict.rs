@@ -11,10 +11,7 @@ use tonic::{Code, Status};
 use understudy::{
     MARKER,
     edge::{Call, Frame, MessageLimits},
-    encode::{
-        Answered, Encoded, RequestError, answer, asked, decode_rows, decode_tensors, encode_rows, policy_of_rows,
-        policy_of_tensors, read_tensors,
-    },
+    encode::{Answered, Encoded, RequestError, answer, asked, decode_rows, decode_tensors, read_rows, read_tensors},
     v1::{Exchange, Method},
 };
 
@@ -31,8 +28,6 @@ const INLINE: Duration = Duration::from_micros(100);
 const BLOCK: usize = 64;
 /// ...and what evaluating them may take: whoever has gone is noticed in a quarter of the 20 ms in which work must have stopped.
 const BLOCK_TIME: Duration = Duration::from_millis(5);
-/// Bytes of a request id.
-const MAX_REQUEST_ID: usize = 256;
 
 /// Answers requests.
 #[derive(Debug)]
@@ -81,11 +76,10 @@ impl Predictor {
             Ok(request) => request,
             Err(error) => return Err(self.undecoded(Method::ModelInfer, &call, error)),
         };
-        check_id(&request.id, "id")?;
         let served = self.models.find(&request.model_name, &request.model_version, true)?;
-        let rules = served.rules().asked(policy_of_tensors(&request)?)?;
         let mut scratch = Scratch::take();
-        let (outputs, encoded) = match read_tensors(&request, &served.model, rules, &mut scratch.encoded) {
+        let read = read_tensors(&request, &served.model, served.rules(), &mut scratch.encoded);
+        let (outputs, encoded) = match read {
             Ok(outputs) => (outputs, Ok(())),
             Err(error) => (Vec::new(), Err(error)),
         };
@@ -104,11 +98,9 @@ impl Predictor {
             Ok(request) => request,
             Err(error) => return Err(self.undecoded(Method::Predict, &call, error)),
         };
-        check_id(&request.request_id, "request_id")?;
         let served = self.models.find(&request.model, &request.version, false)?;
-        let rules = served.rules().asked(policy_of_rows(&request)?)?;
         let mut scratch = Scratch::take();
-        let encoded = encode_rows(&request.rows, &served.model, rules, &mut scratch.encoded);
+        let encoded = read_rows(&request, &served.model, served.rules(), &mut scratch.encoded);
         let id = request.request_id;
         let write = |answered: &Answered<'_>, ids: &mut dyn FnMut() -> String| {
             Frame::encode(&answer::rows(id, answered, ids), self.messages.response)
@@ -222,14 +214,6 @@ impl Predictor {
 fn rows_of_a_block(row_cost: Duration) -> usize {
     let rows = BLOCK_TIME.as_nanos() / row_cost.as_nanos().max(1);
     usize::try_from(rows).unwrap_or(BLOCK).clamp(1, BLOCK)
-}
-
-fn check_id(id: &str, field: &str) -> Result<(), RequestError> {
-    if id.len() > MAX_REQUEST_ID {
-        let text = format!("request id too long: limit {MAX_REQUEST_ID} bytes, got {}", id.len());
-        return Err(RequestError::field(field, text));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

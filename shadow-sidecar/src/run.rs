@@ -168,7 +168,12 @@ impl Sidecar {
         }
         let health = Registry::new(&OWN, &phases);
         let instruments = Arc::new(Instruments::new(metrics.recorder()));
-        let admission = Arc::new(Admission::new(InFlight::default(), instruments.clone()));
+        // In the path of the calls, and behind a mesh, everybody comes from one address.
+        let in_flight = match config.intake {
+            Kind::Tap => InFlight::default(),
+            _ => InFlight { client_calls: None, client_bytes: None, ..InFlight::default() },
+        };
+        let admission = Arc::new(Admission::new(in_flight, instruments.clone()));
         let gate = Gate { messages: MESSAGES, admission: admission.clone() };
         let (identity, tls) = Identity::start(&config.identity, metrics.recorder()).map_err(StartError::Files)?;
         let mut tasks = JoinSet::new();

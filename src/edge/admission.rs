@@ -1,49 +1,50 @@
-//! What may be in flight: calls and bytes in all, calls and calls a minute for each client. Nothing here waits: what does
+//! What may be in flight: calls and bytes, in all and of each client, and calls of each client a minute. Nothing here waits: what does
 //! not fit is refused at once, with the time after which another try may fit.
 
 use std::{
-    collections::HashMap,
     net::{IpAddr, Ipv6Addr},
     num::NonZero,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use governor::{
-    DefaultKeyedRateLimiter, Quota, RateLimiter,
-    clock::{Clock, DefaultClock},
-};
 use tonic::{Status, metadata::MetadataValue};
 
+use self::accounts::{Account, Accounts};
 use super::{
     Peer,
     instruments::{Instruments, Refusal},
 };
 
+mod accounts;
+
 /// After this time whoever was refused for want of room may try again: about what a call takes.
 const ROOM: Duration = Duration::from_millis(50);
-/// Clients whose rate is remembered; those at rest are forgotten when there are more.
-const REMEMBERED: usize = 10_000;
 
 /// What may be in flight.
 #[derive(Clone, Copy, Debug)]
 pub struct InFlight {
-    /// Calls at the same time.
+    /// Calls that are complete and not yet answered, at the same time.
     pub calls: usize,
-    /// Bytes of their messages and of answers that are not yet sent.
+    /// Bytes of messages that have come and of answers that are not yet sent.
     pub bytes: usize,
-    /// Calls of one client at the same time.
+    /// Calls of one client that are not yet answered, complete or not. Absent: no limit.
     pub client_calls: Option<usize>,
-    /// Calls of one client in a minute; as many may come at once.
+    /// Bytes of one client. Absent: no limit.
+    pub client_bytes: Option<usize>,
+    /// Calls of one client in a minute; as many may come at once. Absent: no limit.
     pub client_calls_a_minute: Option<NonZero<u32>>,
 }
 
 impl Default for InFlight {
+    /// A quarter of everything for one client: it takes four to keep the others out, and behind a mesh, where all share an
+    /// address, a quarter is still more than a worker can have in hand.
     fn default() -> Self {
-        Self { calls: 4096, bytes: 256 << 20, client_calls: None, client_calls_a_minute: None }
+        let (calls, bytes) = (4096, 256 << 20);
+        Self { calls, bytes, client_calls: Some(calls / 4), client_bytes: Some(bytes / 4), client_calls_a_minute: None }
     }
 }
 
@@ -75,57 +76,63 @@ pub(super) fn network(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Decides on every call. Shared by all workers; lock-free unless clients have limits.
+/// Decides on every call. Shared by all workers; lock-free for clients that a worker has seen of late.
 #[derive(Debug)]
 pub struct Admission {
     limits: InFlight,
     calls: AtomicUsize,
     bytes: AtomicUsize,
-    clients: Mutex<HashMap<Client, usize>>,
-    rates: Option<DefaultKeyedRateLimiter<Client>>,
+    /// Absent where clients have no limits.
+    accounts: Option<Accounts>,
     instruments: Arc<Instruments>,
 }
 
 impl Admission {
     /// Nothing in flight.
     pub fn new(limits: InFlight, instruments: Arc<Instruments>) -> Self {
+        let InFlight { client_calls, client_bytes, client_calls_a_minute, .. } = limits;
+        let limited = client_calls.is_some() || client_bytes.is_some() || client_calls_a_minute.is_some();
         Self {
             limits,
             calls: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
-            clients: Mutex::default(),
-            rates: limits.client_calls_a_minute.map(|calls| RateLimiter::keyed(Quota::per_minute(calls))),
+            accounts: limited.then(|| Accounts::new(client_calls_a_minute)),
             instruments,
         }
     }
 
-    /// One call of `client` begins to arrive. It has no place yet: a message that never comes must not keep one.
+    /// One call of `client` begins to arrive. Among all calls it has no place yet: a message that never comes must not keep one.
+    /// Among those of its client it has.
     ///
     /// # Errors
-    /// RESOURCE_EXHAUSTED with `grpc-retry-pushback-ms` when the client is over its rate.
+    /// RESOURCE_EXHAUSTED with `grpc-retry-pushback-ms` when the client has too many in flight or is over its rate.
     pub fn begin(self: &Arc<Self>, client: impl FnOnce() -> Client) -> Result<Permit, Status> {
-        let InFlight { client_calls, .. } = self.limits;
-        let client = (client_calls.is_some() || self.rates.is_some()).then(client);
-        if let Some(client) = &client {
-            self.check_rate(client)?;
+        let mut permit =
+            Permit { admission: self.clone(), bytes: 0, place: Place::None, account: None, counted: false };
+        if let Some(accounts) = &self.accounts {
+            let account = permit.account.insert(accounts.of(client()));
+            let before = account.calls.fetch_add(1, Ordering::Relaxed);
+            // From here on dropping it gives it back.
+            permit.counted = true;
+            if let Some(most) = self.limits.client_calls.filter(|most| before >= *most) {
+                let text = format!("limit {most} calls of one client in flight");
+                return Err(self.refuse(Refusal::ClientCalls, ROOM, &text));
+            }
+            self.charge(accounts, account)?;
         }
-        Ok(Permit { admission: self.clone(), bytes: 0, place: Place::None, client })
+        Ok(permit)
     }
 
     /// A call that is not counted.
     pub(super) fn exempt(self: &Arc<Self>) -> Permit {
-        Permit { admission: self.clone(), bytes: 0, place: Place::Exempt, client: None }
+        Permit { admission: self.clone(), bytes: 0, place: Place::Exempt, account: None, counted: false }
     }
 
-    fn check_rate(&self, client: &Client) -> Result<(), Status> {
-        let Some(rates) = &self.rates else { return Ok(()) };
-        if rates.len() > REMEMBERED {
-            rates.retain_recent();
-        }
-        let Err(early) = rates.check_key(client) else { return Ok(()) };
-        let wait = early.wait_time_from(DefaultClock::default().now());
-        let calls = self.limits.client_calls_a_minute.map_or(0, NonZero::get);
-        Err(self.refuse(Refusal::Rate, wait, &format!("limit {calls} calls of one client in a minute")))
+    fn charge(&self, accounts: &Accounts, account: &Account) -> Result<(), Status> {
+        accounts.called(account).map_err(|wait| {
+            let calls = self.limits.client_calls_a_minute.map_or(0, NonZero::get);
+            self.refuse(Refusal::Rate, wait, &format!("limit {calls} calls of one client in a minute"))
+        })
     }
 
     fn refuse(&self, reason: Refusal, wait: Duration, text: &str) -> Status {
@@ -162,48 +169,56 @@ pub struct Permit {
     bytes: usize,
     place: Place,
     /// Where clients have limits.
-    client: Option<Client>,
+    account: Option<Arc<Account>>,
+    /// Among the calls of its account.
+    counted: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     None,
+    /// Neither it nor its bytes are counted.
     Exempt,
     /// Among all calls.
     Taken,
-    /// And among those of its client.
-    TakenOfClient,
 }
 
 impl Permit {
     /// Takes the place of a call that is complete and now begins.
     ///
     /// # Errors
-    /// RESOURCE_EXHAUSTED when too many are in flight, in all or of this client.
+    /// RESOURCE_EXHAUSTED when too many are in flight.
     pub fn take_place(&mut self) -> Result<(), Status> {
         if self.place != Place::None {
             return Ok(());
         }
-        let Admission { limits: InFlight { calls: most, client_calls, .. }, calls, clients, .. } = &*self.admission;
+        let Admission { limits: InFlight { calls: most, .. }, calls, .. } = &*self.admission;
         if calls.fetch_add(1, Ordering::Relaxed) >= *most {
             calls.fetch_sub(1, Ordering::Relaxed);
             return Err(self.admission.refuse(Refusal::Calls, ROOM, &format!("limit {most} calls in flight")));
         }
-        // From here on dropping it gives it back.
         self.place = Place::Taken;
-        if let (Some(most), Some(client)) = (client_calls, &self.client) {
-            let mut clients = clients.lock().unwrap_or_else(PoisonError::into_inner);
-            let in_flight = clients.entry(client.clone()).or_default();
-            if *in_flight >= *most {
-                drop(clients);
-                let text = format!("limit {most} calls of one client in flight");
-                return Err(self.admission.refuse(Refusal::ClientCalls, ROOM, &text));
-            }
-            *in_flight += 1;
-            drop(clients);
-            self.place = Place::TakenOfClient;
-        }
         Ok(())
+    }
+
+    /// The request is gone, its answer of `bytes` is there: gives the places back and keeps the bytes. Who does not read keeps
+    /// nobody's place.
+    ///
+    /// # Errors
+    /// As [`Self::hold`].
+    pub(super) fn answered(&mut self, bytes: usize) -> Result<(), Status> {
+        self.leave();
+        self.hold(bytes)
+    }
+
+    fn leave(&mut self) {
+        if self.place == Place::Taken {
+            self.admission.calls.fetch_sub(1, Ordering::Relaxed);
+            self.place = Place::None;
+        }
+        if let (true, Some(account)) = (std::mem::take(&mut self.counted), &self.account) {
+            account.calls.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Whether `bytes` more would find room now: to refuse by its prefix what would be refused half-way.
@@ -211,7 +226,19 @@ impl Permit {
     /// # Errors
     /// As [`Self::hold`].
     pub fn has_room_for(&self, bytes: usize) -> Result<(), Status> {
-        if self.admission.bytes() + bytes > self.admission.limits.bytes { Err(self.no_room()) } else { Ok(()) }
+        let Admission { limits, bytes: all, .. } = &*self.admission;
+        if self.place == Place::Exempt {
+            return Ok(());
+        }
+        if all.load(Ordering::Relaxed) + bytes > limits.bytes {
+            return Err(self.no_room());
+        }
+        if let (Some(account), Some(most)) = (&self.account, limits.client_bytes)
+            && account.bytes.load(Ordering::Relaxed) + bytes > most
+        {
+            return Err(self.no_room_for_client(most));
+        }
+        Ok(())
     }
 
     fn no_room(&self) -> Status {
@@ -219,42 +246,51 @@ impl Permit {
         self.admission.refuse(Refusal::Bytes, ROOM, &text)
     }
 
+    fn no_room_for_client(&self, most: usize) -> Status {
+        self.admission.refuse(Refusal::ClientBytes, ROOM, &format!("limit {most} bytes of one client in flight"))
+    }
+
     /// Takes `bytes` in place of what it took before.
     ///
     /// # Errors
-    /// RESOURCE_EXHAUSTED when there is no room for more.
+    /// RESOURCE_EXHAUSTED when there is no room for more, in all or for this client.
     pub fn hold(&mut self, bytes: usize) -> Result<(), Status> {
         let Admission { limits, bytes: all, .. } = &*self.admission;
+        if self.place == Place::Exempt {
+            return Ok(());
+        }
         if bytes <= self.bytes {
-            all.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+            self.give_back(self.bytes - bytes);
         } else {
             let more = bytes - self.bytes;
             if all.fetch_add(more, Ordering::Relaxed) + more > limits.bytes {
                 all.fetch_sub(more, Ordering::Relaxed);
                 return Err(self.no_room());
             }
+            if let Some(account) = &self.account
+                && let taken = account.bytes.fetch_add(more, Ordering::Relaxed) + more
+                && let Some(most) = limits.client_bytes.filter(|most| taken > *most)
+            {
+                self.give_back(more);
+                return Err(self.no_room_for_client(most));
+            }
         }
         self.bytes = bytes;
         Ok(())
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.admission.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(account) = &self.account {
+            account.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let Admission { calls, bytes, clients, .. } = &*self.admission;
-        bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-        if matches!(self.place, Place::Taken | Place::TakenOfClient) {
-            calls.fetch_sub(1, Ordering::Relaxed);
-        }
-        if let (Place::TakenOfClient, Some(client)) = (self.place, &self.client) {
-            let mut clients = clients.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(in_flight) = clients.get_mut(client) {
-                *in_flight -= 1;
-                if *in_flight == 0 {
-                    clients.remove(client);
-                }
-            }
-        }
+        self.give_back(self.bytes);
+        self.leave();
     }
 }
 
@@ -302,7 +338,8 @@ mod tests {
     #[test]
     fn what_is_still_on_its_way_has_no_place() {
         let admission = admission(InFlight { calls: 1, bytes: 100, ..InFlight::default() });
-        let half_open: Vec<Permit> = (0..1_000).map(|_| admission.begin(|| Client::Local).expect("no limit")).collect();
+        let half_open: Vec<Permit> =
+            (0..1_000).map(|_| admission.begin(|| Client::Local).expect("fewer than a client may have")).collect();
         let mut call = admission.admit(|| Client::Local).expect("the one place");
         call.hold(60).expect("room");
         call.has_room_for(40).expect("room");
@@ -316,11 +353,48 @@ mod tests {
         let admission = admission(InFlight { client_calls: Some(1), ..InFlight::default() });
         let first = admission.admit(|| named("a")).expect("room");
         admission.admit(|| named("a")).expect_err("one already");
+        admission.begin(|| named("a")).expect_err("not even half of one");
         let other = admission.admit(|| named("b")).expect("another");
         drop((first, other));
         assert_eq!(admission.calls(), 0);
-        assert!(admission.clients.lock().expect("no panic").is_empty(), "nothing is kept of who has gone");
+        let half = admission.begin(|| named("a")).expect("again");
+        admission.begin(|| named("a")).expect_err("half of one already");
+        drop(half);
         admission.admit(|| named("a")).expect("again");
+    }
+
+    /// An answer that is not read keeps its bytes and nobody's place.
+    #[test]
+    fn what_is_answered_has_no_place() {
+        let admission = admission(InFlight { calls: 1, client_calls: Some(1), bytes: 100, ..InFlight::default() });
+        let mut unread = admission.admit(|| named("a")).expect("room");
+        unread.hold(10).expect("room");
+        unread.answered(20).expect("room");
+        assert_eq!((admission.calls(), admission.bytes()), (0, 20));
+        let mut next = admission.admit(|| named("a")).expect("a place");
+        next.answered(81).expect_err("101 bytes");
+        drop((unread, next));
+        assert_eq!((admission.calls(), admission.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn one_client_does_not_take_the_bytes_of_another() {
+        let admission = admission(InFlight { bytes: 100, client_bytes: Some(60), ..InFlight::default() });
+        let mut first = admission.admit(|| named("a")).expect("room");
+        first.hold(50).expect("room");
+        let mut second = admission.admit(|| named("a")).expect("room");
+        let refused = second.hold(11).expect_err("61 bytes of a");
+        assert_eq!(refused.message(), "busy: limit 60 bytes of one client in flight");
+        second.has_room_for(11).expect_err("as many");
+        second.hold(10).expect("60 bytes");
+        let mut other = admission.admit(|| named("b")).expect("room");
+        other.hold(40).expect("100 bytes");
+        other.hold(41).expect_err("101 bytes");
+        // Probes are answered all the same.
+        admission.exempt().hold(1_000).expect("not counted");
+        drop((first, second, other));
+        assert_eq!(admission.bytes(), 0);
+        admission.admit(|| named("a")).expect("room").hold(60).expect("all is given back");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use tonic::{Code, Status};
 use super::{
     admission::Permit,
     meter::{Answering, State},
+    stream::{Until, Verdict},
 };
 
 /// The body of an answer.
@@ -26,13 +27,66 @@ enum Kind {
     Unary {
         message: Option<Bytes>,
         trailers: Option<HeaderMap>,
-        /// The place of the call: kept until the message has left this process's memory.
+        /// The bytes of the call: kept until the message has left this process's memory.
         permit: Option<Permit>,
     },
     Tonic {
         body: tonic::body::Body,
         ended: Ended,
     },
+    Stream(Box<Stream>),
+}
+
+/// An answer of many messages.
+#[derive(Debug)]
+struct Stream {
+    body: tonic::body::Body,
+    ended: Ended,
+    until: Option<Until>,
+    /// Why its request was broken off.
+    verdict: Verdict,
+    is_over: bool,
+    connection: Option<Arc<State>>,
+    /// A message is on its way. What is below asks for the next one as soon as the reader has a window for it, and never in vain: who
+    /// reads nothing is found out by that, and would keep the stream past its deadline.
+    unread: Option<Answering>,
+}
+
+impl Stream {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.unread = None;
+        if self.is_over {
+            return Poll::Ready(None);
+        }
+        if let Some(Poll::Ready(status)) = self.until.as_mut().map(|until| until.poll(context)) {
+            return Poll::Ready(Some(Ok(self.end(&status))));
+        }
+        let polled = ready!(http_body::Body::poll_frame(Pin::new(&mut self.body), context));
+        let is_data = matches!(&polled, Some(Ok(frame)) if frame.is_data());
+        if is_data {
+            self.unread = self.connection.as_ref().map(State::answering);
+        } else if let Some(status) = self.verdict.get().cloned() {
+            return Poll::Ready(Some(Ok(self.end(&status))));
+        } else if let Some(Ok(frame)) = &polled
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            self.is_over = true;
+            self.ended.with(code(trailers));
+        }
+        Poll::Ready(polled)
+    }
+
+    fn end(&mut self, status: &Status) -> Frame<Bytes> {
+        // Whoever writes to it learns now that nobody reads.
+        self.body = tonic::body::Body::empty();
+        self.is_over = true;
+        let mut trailers = HeaderMap::new();
+        if status.add_header(&mut trailers).is_err() {
+            trailers.insert(STATUS, http::HeaderValue::from_static("13"));
+        }
+        self.ended.with(code(&trailers));
+        Frame::trailers(trailers)
+    }
 }
 
 /// Bytes, and what is given back with them.
@@ -82,14 +136,21 @@ impl Body {
         Self(Kind::Unary { message: None, trailers: None, permit: None })
     }
 
-    /// Keeps the call's place, and tells the connection that an answer waits, until the last byte was given to the socket.
+    /// Keeps the call's bytes, and tells the connection that an answer waits, until the last byte was given to the socket.
     /// That is later than the end of this body: the library below us buffers what a reader without a window can't take.
     pub(super) fn kept_until_sent(mut self, connection: &Arc<State>) -> Self {
-        if let Kind::Unary { message, permit, .. } = &mut self.0
-            && let Some(bytes) = message.take()
-        {
-            let kept = Kept { bytes, _answering: connection.answering(), _permit: permit.take() };
-            *message = Some(Bytes::from_owner(kept));
+        match &mut self.0 {
+            Kind::Unary { message, permit, .. } => {
+                if let Some(bytes) = message.take() {
+                    let kept = Kept { bytes, _answering: connection.answering(), _permit: permit.take() };
+                    *message = Some(Bytes::from_owner(kept));
+                }
+            }
+            Kind::Stream(stream) => {
+                stream.unread = Some(connection.answering());
+                stream.connection = Some(connection.clone());
+            }
+            Kind::Tonic { .. } => {}
         }
         self
     }
@@ -112,9 +173,26 @@ pub(super) fn observed(
     response.map(|body| Body(Kind::Tonic { body, ended }))
 }
 
+/// As [`observed`], until a deadline; `verdict` overrules what its service says at the end.
+pub(super) fn streamed(response: Response<Body>, until: Option<Until>, verdict: Verdict) -> Response<Body> {
+    response.map(|body| match body.0 {
+        Kind::Tonic { body, ended } => Body(Kind::Stream(Box::new(Stream {
+            // Nothing but a status in the headers.
+            is_over: http_body::Body::is_end_stream(&body),
+            body,
+            ended,
+            until,
+            verdict,
+            connection: None,
+            unread: None,
+        }))),
+        other => Body(other),
+    })
+}
+
 const STATUS: &str = "grpc-status";
 
-fn code(headers: &HeaderMap) -> Code {
+pub(super) fn code(headers: &HeaderMap) -> Code {
     headers.get(STATUS).map_or(Code::Unknown, |status| Code::from_bytes(status.as_bytes()))
 }
 
@@ -139,6 +217,7 @@ impl http_body::Body for Body {
                 }
                 polled
             }
+            Kind::Stream(stream) => stream.poll(context),
         }
     }
 
@@ -146,6 +225,8 @@ impl http_body::Body for Body {
         match &self.0 {
             Kind::Unary { message, trailers, .. } => message.is_none() && trailers.is_none(),
             Kind::Tonic { body, .. } => body.is_end_stream(),
+            // What its service thinks is not the last word.
+            Kind::Stream(stream) => stream.is_over,
         }
     }
 
@@ -153,6 +234,7 @@ impl http_body::Body for Body {
         match &self.0 {
             Kind::Unary { message, .. } => SizeHint::with_exact(message.as_ref().map_or(0, |m| m.len() as u64)),
             Kind::Tonic { body, .. } => body.size_hint(),
+            Kind::Stream(_) => SizeHint::default(),
         }
     }
 }

@@ -33,6 +33,10 @@ use super::{
 };
 use crate::shutdown::{Phase, Phases};
 
+/// What the streams of a connection have to end on which one answer was not taken: a proxy's carries the calls of many clients, and
+/// it was one of them who did not read.
+const UNREAD_GRACE: Duration = Duration::from_secs(5);
+
 /// What every connection of a worker shares.
 #[derive(Clone, Debug)]
 pub(super) struct Worker<F> {
@@ -141,7 +145,13 @@ impl<F: Front> Worker<F> {
         let mut failing = pin!(state.fails(patience));
         let ended = tokio::select! {
             ended = connection.as_mut() => Ok(ended),
-            failing = failing.as_mut() => return self.cut(&peer, Cut::Failing(failing)),
+            failing = failing.as_mut() => {
+                self.cut(&peer, Cut::Failing(failing));
+                if failing != Failing::Unread {
+                    return;
+                }
+                Err(UNREAD_GRACE.min(limits.grace))
+            }
             () = aged(limits.age) => {
                 self.cut(&peer, Cut::Age);
                 Err(limits.age_grace)
@@ -152,6 +162,8 @@ impl<F: Front> Worker<F> {
             Ok(ended) => ended,
             Err(grace) => {
                 connection.as_mut().graceful_shutdown();
+                // From here on what is unread has the grace.
+                failing.set(state.fails(Patience { unread: Duration::MAX, ..patience }));
                 let closing = async {
                     // A process that ends does not wait for the end of an age.
                     phases.reached(Phase::Closing).await;

@@ -29,6 +29,8 @@ pub enum Refusal {
     Work,
     /// It has waited too long for its turn.
     Queue,
+    /// Too many bytes of this client in flight.
+    ClientBytes,
 }
 
 /// What became of a connection that was offered.
@@ -55,7 +57,7 @@ pub struct Instruments {
     pub(super) connections: Gauge,
     offered: [Counter; 4],
     cut: [Counter; 6],
-    refused: [Counter; 6],
+    refused: [Counter; 7],
     calls: Gauge,
     bytes: Gauge,
     pub(super) panics: Counter,
@@ -84,7 +86,7 @@ impl Instruments {
                     .map(|outcome| counter!(ACCEPTED, "outcome" => outcome)),
                 cut: ["greeting", "headers", "flood", "unread", "age", "grace"]
                     .map(|reason| counter!(ENDED, "reason" => reason)),
-                refused: ["calls", "bytes", "client_calls", "client_rate", "work", "queue"]
+                refused: ["calls", "bytes", "client_calls", "client_rate", "work", "queue", "client_bytes"]
                     .map(|reason| counter!(REFUSED, "reason" => reason)),
                 calls: gauge!(CALLS),
                 bytes: gauge!(BYTES),

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
     time::{Duration, Instant},
@@ -32,6 +32,8 @@ const FRAMES_A_REQUEST: u32 = 10;
 const SMALL_DATA: usize = 16;
 /// What is read of one peer until others have their turn on the worker.
 const READ_AT_ONCE: usize = 64 << 10;
+/// Answers are told apart by when they were ready, in so many parts of the time that a peer has to take them.
+const GENERATIONS: usize = 8;
 /// What we sent allows for so many bytes a frame: a reader of a long stream grants window as it reads.
 const SENT_BYTES_A_FRAME: u32 = 256;
 
@@ -44,7 +46,7 @@ pub(super) enum Failing {
     Headers,
     /// More control frames than any use of the protocol needs.
     Flood,
-    /// Answers were ready and none was taken in time.
+    /// An answer was ready and not taken in time, whatever became of others.
     Unread,
 }
 
@@ -56,8 +58,10 @@ pub(super) struct State {
     flooded: AtomicBool,
     /// Milliseconds from `began`, plus 1, to the beginning of a header block that has not ended; 0 without one.
     block: AtomicU64,
-    answers: AtomicUsize,
-    taken: AtomicUsize,
+    /// Grows with time; answers are of the one in which they became ready.
+    generation: AtomicUsize,
+    /// Those of each generation that are not taken.
+    unread: [AtomicU32; GENERATIONS],
 }
 
 /// How long a peer may take.
@@ -75,8 +79,8 @@ impl State {
             greeted: AtomicBool::new(false),
             flooded: AtomicBool::new(false),
             block: AtomicU64::new(0),
-            answers: AtomicUsize::new(0),
-            taken: AtomicUsize::new(0),
+            generation: AtomicUsize::new(0),
+            unread: [const { AtomicU32::new(0) }; GENERATIONS],
         }
     }
 
@@ -86,8 +90,15 @@ impl State {
 
     /// An answer waits to be read, until the result is dropped.
     pub(super) fn answering(self: &Arc<Self>) -> Answering {
-        self.answers.fetch_add(1, Ordering::Relaxed);
-        Answering(self.clone())
+        let generation = self.generation.load(Ordering::Relaxed) % GENERATIONS;
+        self.unread[generation].fetch_add(1, Ordering::Relaxed);
+        Answering { state: self.clone(), generation }
+    }
+
+    /// Begins the next generation; false when answers are left of the one that was in its place.
+    fn next_generation(&self) -> bool {
+        let next = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
+        self.unread[next % GENERATIONS].load(Ordering::Relaxed) == 0
     }
 
     pub(super) fn flooded(&self) -> bool {
@@ -97,10 +108,12 @@ impl State {
     /// Completes when the peer is to be given up.
     pub(super) async fn fails(&self, patience: Patience) -> Failing {
         const LOOK: Duration = Duration::from_secs(1);
-        let mut taken = 0;
-        let mut unread = Duration::ZERO;
+        // What is counted is the time that passes here: a process that was stopped has not read either.
+        let mut aged = Duration::ZERO;
+        // Of the last generations none is older than patience allows, and of the one before them all are.
+        let generation = (patience.unread / (GENERATIONS as u32 - 1)).max(Duration::from_millis(10));
         // The greeting is the first thing to be late for, and by much the shortest where it is configured to be.
-        let mut next = LOOK.min(patience.greeting);
+        let mut next = LOOK.min(patience.greeting).min(generation);
         loop {
             tokio::time::sleep(next).await;
             if !self.greeted.load(Ordering::Relaxed) && self.began.elapsed() >= patience.greeting {
@@ -110,29 +123,28 @@ impl State {
             if block > 0 && Duration::from_millis(self.now() - block) >= patience.headers {
                 return Failing::Headers;
             }
-            let now_taken = self.taken.load(Ordering::Relaxed);
-            unread = if self.answers.load(Ordering::Relaxed) == 0 || now_taken != taken {
-                Duration::ZERO
-            } else {
-                unread + next
-            };
-            taken = now_taken;
-            if unread >= patience.unread {
-                return Failing::Unread;
+            aged += next;
+            if aged >= generation {
+                aged -= generation;
+                if !self.next_generation() {
+                    return Failing::Unread;
+                }
             }
-            next = LOOK;
+            next = LOOK.min(generation);
         }
     }
 }
 
 /// An answer that is ready and not yet handed to the socket.
 #[derive(Debug)]
-pub(super) struct Answering(Arc<State>);
+pub(super) struct Answering {
+    state: Arc<State>,
+    generation: usize,
+}
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        self.0.answers.fetch_sub(1, Ordering::Relaxed);
-        self.0.taken.fetch_add(1, Ordering::Relaxed);
+        self.state.unread[self.generation].fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -6,7 +6,7 @@
 //!   those that are not complete wait for their clients and not for us, and are forgotten until they are.
 //! * What is complete waits in one queue, in which clients take turns by the time that their calls have taken ([`fair`]): whoever
 //!   asks for little is next, however much another asks for.
-//! * Between two calls the sockets are looked at when [`SLICE`] has gone by: who is refused should not wait for others' work.
+//! * Between two calls the sockets are looked at when a slice of time ([`SLICE`]) has gone by: who is refused should not wait for others' work.
 //! * A burst is worked off, a standing queue is not: a call may wait for as long as the worker has rested in the last tenth of a
 //!   second, which is what it can catch up on, and for a short limit more. This is the rule of request queues under CoDel (Maurer,
 //!   "Fail at Scale", ACM Queue 13(8), 2015; Nichols and Jacobson, ACM Queue 10(5), 2012) without its switch from one limit to the
@@ -43,8 +43,12 @@ mod rest;
 
 /// What a burst may take to be worked off.
 const BURST: Duration = Duration::from_millis(100);
-/// Work between two looks at the sockets, where calls wait.
+/// Work between two looks at the sockets, where calls wait: at least...
 const SLICE: Duration = Duration::from_micros(200);
+/// ...and at most, so that who is refused knows it soon...
+const LONGEST_SLICE: Duration = Duration::from_millis(2);
+/// ...and in between so many times what the look before has taken: reading what is refused must not starve what was let in.
+const WORK_FOR_A_LOOK: u32 = 8;
 /// Calls on whose cost the expected wait is based.
 const REMEMBERED: u64 = 16;
 /// A worker that has waited for so long has read all that there was to read.
@@ -74,8 +78,10 @@ struct State {
     each: u64,
     /// Somebody works, or is called to.
     held: bool,
-    /// Work since the last look at the sockets.
+    /// Work since the last look at the sockets...
     spent: Duration,
+    /// ...and until the next.
+    slice: Duration,
     /// When the last call has ended behind which others waited.
     ended: Option<Instant>,
 }
@@ -135,6 +141,7 @@ impl Turns {
                 each: 0,
                 held: false,
                 spent: Duration::ZERO,
+                slice: SLICE,
                 ended: None,
             }),
             contended: Notify::new(),
@@ -176,7 +183,7 @@ impl Turns {
     /// There is work again, and the sockets have been looked at.
     pub(super) fn wakes(&self) {
         let mut state = self.state();
-        state.spent = Duration::ZERO;
+        (state.spent, state.slice) = (Duration::ZERO, SLICE);
         if state.rest.ends(Instant::now()) >= RESTED {
             state.let_in = 0;
             state.ended = None;
@@ -190,10 +197,12 @@ impl Turns {
             self.contended.notified().await;
             // A task that yields is woken after the driver has been polled; and once more, so that the calls which have just been
             // read are in the queue, too.
+            let looks = Instant::now();
             tokio::task::yield_now().await;
             give_way().await;
             let mut state = self.state();
             state.spent = Duration::ZERO;
+            state.slice = looks.elapsed().saturating_mul(WORK_FOR_A_LOOK).clamp(SLICE, LONGEST_SLICE);
             if !state.held {
                 state.call_next();
             }
@@ -324,7 +333,7 @@ impl Wait {
             Queue::ends(&self.account, self.place, 0);
             self.place = state.enter(&self.account);
         }
-        if !state.held && state.queue.is_empty() && state.spent < SLICE {
+        if !state.held && state.queue.is_empty() && state.spent < state.slice {
             state.held = true;
             state.ended = None;
             state.queue.begins(self.place);
@@ -359,7 +368,7 @@ impl Wait {
     }
 
     fn next(&self, mut state: MutexGuard<'_, State>) {
-        if state.spent < SLICE {
+        if state.spent < state.slice {
             state.call_next();
             return;
         }

@@ -19,6 +19,7 @@ use tonic::{Code, Status};
 
 use super::{
     admission::{Admission, Client, Permit},
+    arriving::{Arriving, in_time},
     body::Body,
     compression::{self, ACCEPTED},
     timeout,
@@ -131,10 +132,11 @@ where
         Err((http, status)) => return (failure(http, &status), status.code()),
     };
     let deadline = Instant::now() + allowed;
+    let arriving = Arriving::default();
     let answered = async {
         let mut permit = gate.admission.begin(client)?;
         let (parts, body) = request.into_parts();
-        let message = receive(body, &parts.headers, gate.messages.request, &mut permit).await?;
+        let message = receive(body, &parts.headers, gate.messages.request, &mut permit, &arriving).await?;
         permit.take_place()?;
         let arrived = Instant::now();
         turn.begin().await?;
@@ -149,16 +151,12 @@ where
             Poll::Ready(answered) => answered?,
             Poll::Pending => answering.await?,
         };
-        // The request is gone, the answer is there.
-        permit.hold(frame.0.len())?;
+        permit.answered(frame.0.len())?;
         Ok((frame, permit))
     };
-    let answered = pin!(answered);
-    // The timer is only armed when the answer is not there at once.
-    match tokio::time::timeout_at(deadline.into(), answered).await {
-        Ok(Ok((frame, permit))) => (success(frame, permit), Code::Ok),
-        Ok(Err(status)) => (failure(StatusCode::OK, &status), status.code()),
-        Err(_) => (failure(StatusCode::OK, &expired(allowed)), Code::DeadlineExceeded),
+    match in_time(deadline, allowed, &arriving, answered).await {
+        Ok((frame, permit)) => (success(frame, permit), Code::Ok),
+        Err(status) => (failure(StatusCode::OK, &status), status.code()),
     }
 }
 
@@ -219,6 +217,7 @@ pub(super) async fn receive(
     headers: &HeaderMap,
     limit: usize,
     permit: &mut Permit,
+    arriving: &Arriving,
 ) -> Result<Bytes, Status> {
     let mut chunks = Chunks::default();
     let mut header: Option<(u8, usize)> = None;
@@ -244,7 +243,9 @@ pub(super) async fn receive(
         }
         // What has come, not what is claimed: a claim costs its maker nothing.
         permit.hold(chunks.len())?;
+        arriving.have(chunks.len());
     }
+    arriving.is_complete();
     let (flag, length) = header.ok_or_else(|| {
         Status::internal(format!("request ended within a message prefix, after {} of {PREFIX} bytes", chunks.len()))
     })?;

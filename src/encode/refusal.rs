@@ -158,6 +158,11 @@ pub(super) fn shown(text: &str) -> String {
     shown
 }
 
+/// The path of a parameter in its message.
+pub(super) fn field_of_parameter(name: &str) -> String {
+    format!("parameters[\"{}\"]", shown(name))
+}
+
 /// Names of a client's as they may stand in a message: the first few, each escaped and cut.
 pub(super) fn listed<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
     const SHOWN: usize = 16;

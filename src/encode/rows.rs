@@ -2,29 +2,48 @@
 
 use model::{Model, Policy, Refusal, Value};
 
-use super::{Encoded, POLICY, Refused, RequestError, Rules};
-use crate::v1::{self, PredictRequest, Row, value::Kind};
-
-/// The policy that `request` asks for.
-///
-/// # Errors
-/// One that we do not know: whoever asks for it counts on it.
-pub fn policy_of_rows(request: &PredictRequest) -> Result<v1::Policy, RequestError> {
-    v1::Policy::try_from(request.policy)
-        .map_err(|_| RequestError::field(POLICY, format!("policy {} is not known", request.policy)))
-}
+use super::{Asked, Encoded, Refused, RequestError, Rules, rules::check_id};
+use crate::v1::{PredictRequest, Row, value::Kind};
 
 /// Encodes `rows` into `out`, whose former contents are lost.
 ///
 /// # Errors
 /// Too many rows, or every value that the schema does not allow.
 pub fn encode_rows(rows: &[Row], model: &Model, rules: Rules<'_>, out: &mut Encoded) -> Result<(), RequestError> {
-    rules.check_rows(rows.len())?;
+    encode(rows, model, rules, out, Refused::default())
+}
+
+/// As [`encode_rows`], for who is going to answer: the rows of `request`, by the stricter rules that it may ask for.
+///
+/// # Errors
+/// As [`encode_rows`]; with what is wrong with the request apart from its rows.
+pub fn read_rows(
+    request: &PredictRequest,
+    model: &Model,
+    rules: Rules<'_>,
+    out: &mut Encoded,
+) -> Result<(), RequestError> {
+    let mut refused = Refused::default();
+    check_id(&request.request_id, "request_id", &mut refused);
+    let rules = rules.with(Asked::of_rows(request, &mut refused), &mut refused);
+    encode(&request.rows, model, rules, out, refused)
+}
+
+fn encode(
+    rows: &[Row],
+    model: &Model,
+    rules: Rules<'_>,
+    out: &mut Encoded,
+    mut refused: Refused,
+) -> Result<(), RequestError> {
+    if let Err(error) = rules.check_rows(rows.len()) {
+        // What contradicts itself is wrong at any size.
+        return refused.into_result().and(Err(error));
+    }
     let schema = model.schema();
     let features = schema.features();
     out.reset(features.len());
     out.findings.begin(rows.len());
-    let mut refused = Refused::default();
     for (r, row) in rows.iter().enumerate() {
         out.batch.push_row();
         let mut known = 0;

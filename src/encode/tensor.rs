@@ -82,6 +82,9 @@ enum Data<'a> {
     Typed(&'a InferTensorContents),
 }
 
+/// How Triton's parameters for memory that it shares with its client begin.
+pub(super) const SHARED_MEMORY: &str = "shared_memory";
+
 /// What an input says about itself, agreeing with itself.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
@@ -96,7 +99,7 @@ impl Head {
             let text = format!("inference input '{}' {text} for model '{model}'", shown(&input.name));
             refused.field(format!("inputs[{i}].{field}"), text);
         };
-        let shared = input.parameters.keys().any(|key| key.starts_with("shared_memory"));
+        let shared = input.parameters.keys().any(|key| key.starts_with(SHARED_MEMORY));
         if shared {
             wrong("parameters", "uses shared memory, which is not served,".into());
         }

@@ -4,48 +4,20 @@
 use model::{Feature, Kind, Model, Refusal, Value};
 
 use super::{
-    Encoded, MAX_VIOLATIONS, Refused, RequestError, Rules,
+    Asked, Encoded, MAX_VIOLATIONS, Refused, RequestError, Rules,
     answer::{self, Output},
-    refusal::{listed, shown, sizes},
-    tensor::{Head, Tensor},
+    refusal::{field_of_parameter, listed, shown, sizes},
+    rules::{self, check_id},
+    tensor::{Head, SHARED_MEMORY, Tensor},
 };
-use crate::{
-    inference::{ModelInferRequest, infer_parameter::ParameterChoice, model_infer_request::InferInputTensor},
-    v1,
-};
+use crate::inference::{ModelInferRequest, infer_parameter::ParameterChoice, model_infer_request::InferInputTensor};
 
 /// The name of the matrix input; `input__0` is what Triton's forest backend calls it.
 const MATRIX: [&str; 2] = ["input", "input__0"];
 
-/// The parameter, and the field of `PredictRequest`, that asks for a policy.
-pub const POLICY: &str = "policy";
-
 /// Parameters that would change the meaning of the request if they were honoured, and that we do not honour.
 const REFUSED_PARAMETERS: [&str; 6] =
     ["priority", "timeout", "sequence_id", "sequence_start", "sequence_end", "classification"];
-
-/// The policy that `request` asks for, in its parameter `policy`.
-///
-/// # Errors
-/// One that we do not know: whoever asks for it counts on it.
-pub fn policy_of_tensors(request: &ModelInferRequest) -> Result<v1::Policy, RequestError> {
-    // The cheapest request has no parameters at all.
-    let Some(parameter) = (!request.parameters.is_empty()).then(|| request.parameters.get(POLICY)).flatten() else {
-        return Ok(v1::Policy::Unspecified);
-    };
-    let got = match &parameter.parameter_choice {
-        Some(ParameterChoice::StringParam(text)) => match text.as_str() {
-            "strict" => return Ok(v1::Policy::Strict),
-            "sanitize" => return Ok(v1::Policy::Sanitize),
-            "autogluon" => return Ok(v1::Policy::Autogluon),
-            other => format!("'{}'", shown(other)),
-        },
-        Some(_) => "another kind of value".into(),
-        None => "no value".into(),
-    };
-    let text = format!("parameter '{POLICY}' must be the text 'strict', 'sanitize' or 'autogluon', got {got}");
-    Err(RequestError::field(POLICY, text))
-}
 
 /// Encodes the inputs of `request` into `out`, whose former contents are lost.
 ///
@@ -60,10 +32,12 @@ pub fn encode_tensors(
     encode(request, model, rules, out, Refused::default())
 }
 
-/// As [`encode_tensors`], for who is going to answer: with the outputs that the request asks for, in its order.
+/// As [`encode_tensors`], for who is going to answer: by the stricter rules that the request may ask for, with the outputs that
+/// it asks for, in its order.
 ///
 /// # Errors
-/// As [`encode_tensors`], and outputs that the model does not have or that are named twice.
+/// As [`encode_tensors`], with everything else that is wrong with the request: outputs that the model does not have or that are
+/// named twice, rules that are laxer than `rules` or not known, an id that is too long.
 pub fn read_tensors(
     request: &ModelInferRequest,
     model: &Model,
@@ -71,6 +45,8 @@ pub fn read_tensors(
     out: &mut Encoded,
 ) -> Result<Vec<Output>, RequestError> {
     let mut refused = Refused::default();
+    check_id(&request.id, "id", &mut refused);
+    let rules = rules.with(Asked::of_tensors(request, &mut refused), &mut refused);
     let outputs = answer::wanted(request, model, &mut refused);
     encode(request, model, rules, out, refused)?;
     Ok(outputs)
@@ -112,35 +88,48 @@ fn encode(
     refused.into_result()
 }
 
-fn parameter_field(name: &str) -> String {
-    format!("parameters[\"{}\"]", shown(name))
-}
-
 fn check_parameters(request: &ModelInferRequest, refused: &mut Refused) {
+    let of_inputs = request.inputs.iter().enumerate().flat_map(|(i, input)| {
+        let parameters = input.parameters.iter();
+        // Told where the input is read.
+        parameters.filter(|(name, _)| !name.starts_with(SHARED_MEMORY)).map(move |parameter| (Of::Input(i), parameter))
+    });
     let of_outputs = request
         .outputs
         .iter()
         .enumerate()
-        .flat_map(|(i, output)| output.parameters.iter().map(move |parameter| (Some(i), parameter)));
+        .flat_map(|(i, output)| output.parameters.iter().map(move |parameter| (Of::Output(i), parameter)));
+    // Ours are told where they are read.
+    let own = request.parameters.iter().filter(|(name, _)| !rules::is_ours(name));
     let mut wrong = Vec::new();
-    for (output, (name, parameter)) in request.parameters.iter().map(|parameter| (None, parameter)).chain(of_outputs) {
-        let known_and_refused = REFUSED_PARAMETERS.contains(&name.as_str()) || name.starts_with("shared_memory");
+    for (of, (name, parameter)) in own.map(|parameter| (Of::Request, parameter)).chain(of_inputs).chain(of_outputs) {
+        let known_and_refused = REFUSED_PARAMETERS.contains(&name.as_str()) || name.starts_with(SHARED_MEMORY);
         let set = !matches!(parameter.parameter_choice, None | Some(ParameterChoice::BoolParam(false)));
         if known_and_refused && set {
-            wrong.push((output, name, "is not served"));
+            wrong.push((of, name, "is not served"));
         } else if parameter.parameter_choice.is_none() {
-            wrong.push((output, name, "has no value"));
+            wrong.push((of, name, "has no value"));
         }
     }
     // A map has no order; two answers to one request shall be equal.
     wrong.sort_unstable();
-    for (output, name, what) in wrong {
-        let field = match output {
-            None => parameter_field(name),
-            Some(i) => format!("outputs[{i}].{}", parameter_field(name)),
+    for (of, name, what) in wrong {
+        let parameter = field_of_parameter(name);
+        let field = match of {
+            Of::Request => parameter,
+            Of::Input(i) => format!("inputs[{i}].{parameter}"),
+            Of::Output(i) => format!("outputs[{i}].{parameter}"),
         };
         refused.field(field, format!("parameter '{}' {what}", shown(name)));
     }
+}
+
+/// Whose parameter it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Of {
+    Request,
+    Input(usize),
+    Output(usize),
 }
 
 fn columns(

@@ -20,6 +20,7 @@ use understudy::{
     v1::{PredictRequest, Value, value::Kind},
 };
 
+mod asked;
 mod findings;
 mod rows;
 mod tensors;

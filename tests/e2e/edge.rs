@@ -15,6 +15,8 @@ use support::{
 };
 
 mod limits;
+mod shares;
+mod streams;
 
 /// RFC 9113, section 7.
 const PROTOCOL_ERROR: u32 = 1;

@@ -6,10 +6,7 @@ use model::{Model, OnSuspicious, Predictions, Suspicion};
 use prost::Message;
 use tonic::{Code, Status};
 use understudy::{
-    encode::{
-        Answered, Encoded, RequestError, Rules, answer, decode_rows, decode_tensors, encode_rows, policy_of_rows,
-        policy_of_tensors, read_tensors,
-    },
+    encode::{Answered, Encoded, RequestError, Rules, answer, decode_rows, decode_tensors, read_rows, read_tensors},
     inference::ModelInferRequest,
     v1::PredictRequest,
 };
@@ -28,7 +25,8 @@ impl Subject {
 
     fn rules(&self) -> [Rules<'_>; 2] {
         let own = Rules::of(&self.model);
-        [own, Rules { refuses_non_finite: true, suspicion: &self.severe, ..own }]
+        let on_suspicious = self.severe.action();
+        [own, Rules { refuses_non_finite: true, suspicion: &self.severe, on_suspicious, ..own }]
     }
 
     /// `ModelInfer`.
@@ -38,9 +36,7 @@ impl Subject {
             let decoded = decode_tensors(&message);
             let Some(request) = check(decoded, || ModelInferRequest::decode(bytes).is_err()) else { return };
             let mut encoded = Encoded::new(0);
-            let outputs = policy_of_tensors(&request)
-                .and_then(|policy| rules.asked(policy))
-                .and_then(|rules| read_tensors(&request, &self.model, rules, &mut encoded));
+            let outputs = read_tensors(&request, &self.model, rules, &mut encoded);
             let Some(outputs) = check(outputs, || false) else { continue };
             let predictions = self.evaluate(&encoded);
             let answered = Answered { model: &self.model, predictions: &predictions, encoded: &encoded };
@@ -57,9 +53,7 @@ impl Subject {
             let decoded = decode_rows(&message, rules.max_rows);
             let Some(request) = check(decoded, || PredictRequest::decode(bytes).is_err()) else { return };
             let mut encoded = Encoded::new(0);
-            let read = policy_of_rows(&request)
-                .and_then(|policy| rules.asked(policy))
-                .and_then(|rules| encode_rows(&request.rows, &self.model, rules, &mut encoded));
+            let read = read_rows(&request, &self.model, rules, &mut encoded);
             let Some(()) = check(read, || false) else { continue };
             let predictions = self.evaluate(&encoded);
             let answered = Answered { model: &self.model, predictions: &predictions, encoded: &encoded };

@@ -1,12 +1,15 @@
 //! Any method, headers and bytes as a call over HTTP/2, well-formed as HTTP/2 but not necessarily as gRPC.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
 use prost::Message;
-use tokio::{net::TcpStream, task::JoinHandle};
+use tokio::{
+    net::{TcpSocket, TcpStream},
+    task::JoinHandle,
+};
 
 /// `inference.GRPCInferenceService/ModelInfer`.
 pub const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
@@ -95,7 +98,17 @@ impl Call {
 impl Connection {
     /// Connects.
     pub async fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.expect("somebody listens");
+        Self::over(TcpStream::connect(address).await.expect("somebody listens"), address).await
+    }
+
+    /// Connects from another address of this machine: 127.0.0.`n`.
+    pub async fn open_from(n: u8, address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind((Ipv4Addr::new(127, 0, 0, n), 0).into()).expect("loopback has them all");
+        Self::over(socket.connect(address).await.expect("somebody listens"), address).await
+    }
+
+    async fn over(stream: TcpStream, address: SocketAddr) -> Self {
         // As every gRPC client: else headers and body, sent one after the other, are 40 ms apart.
         stream.set_nodelay(true).expect("a TCP socket");
         let (send, connection) = h2::client::handshake(stream).await.expect("HTTP/2");

@@ -1,11 +1,15 @@
 //! HTTP/2 frame by frame: what no library would send, and what the server really sends.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 
@@ -132,8 +136,28 @@ impl Wire {
 
     /// Connects and sends the preface and empty SETTINGS.
     pub async fn open(address: SocketAddr) -> Self {
-        let mut wire = Self::silent(address).await;
-        let settings = Frame::new(SETTINGS, 0, 0, []).to_bytes();
+        Self::with_settings(address, &[]).await
+    }
+
+    /// As [`Self::open`], and no byte of an answer may be sent until it is asked for.
+    pub async fn without_window(address: SocketAddr) -> Self {
+        // SETTINGS_INITIAL_WINDOW_SIZE.
+        Self::with_settings(address, &[0, 4, 0, 0, 0, 0]).await
+    }
+
+    /// As [`Self::open`], from another address of this machine: 127.0.0.`n`.
+    pub async fn open_from(n: u8, address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind((Ipv4Addr::new(127, 0, 0, n), 0).into()).expect("loopback has them all");
+        Self::greeting(Self::over(socket.connect(address).await.expect("somebody listens")), &[]).await
+    }
+
+    async fn with_settings(address: SocketAddr, settings: &[u8]) -> Self {
+        Self::greeting(Self::silent(address).await, settings).await
+    }
+
+    async fn greeting(mut wire: Self, settings: &[u8]) -> Self {
+        let settings = Frame::new(SETTINGS, 0, 0, settings).to_bytes();
         wire.bytes(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", settings.as_slice()].concat()).await.expect("sent");
         wire
     }

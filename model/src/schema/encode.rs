@@ -83,11 +83,23 @@ enum Used {
     /// That many bytes of the text.
     Bytes(usize),
     Unseen,
+    /// Cut to that many bytes, and unseen all the same.
+    UnseenOf(usize),
 }
 
 impl Repair {
     fn new(kind: RepairKind, got: Value<'_>, used: Used) -> Self {
         Self { kind, got: Got::from(got), used }
+    }
+
+    /// The cut that came before, of a text that was cut and is unknown all the same: a change of its own.
+    pub fn cut(&self) -> Option<Self> {
+        match self.used {
+            Used::UnseenOf(bytes) => {
+                Some(Self { kind: RepairKind::Truncated, got: self.got.clone(), used: Used::Bytes(bytes) })
+            }
+            Used::Number(_) | Used::Bytes(_) | Used::Unseen => None,
+        }
     }
 
     /// What came and what is used instead, for a warning on the row.
@@ -101,7 +113,9 @@ impl Display for Repair {
         match self.used {
             Used::Number(number) => write!(f, "got {}, used {number:?}", self.got),
             Used::Bytes(bytes) => write!(f, "got {}, used its first {bytes} bytes", self.got),
-            Used::Unseen => write!(f, "got {}, which is not a known category, used as unseen", self.got),
+            Used::Unseen | Used::UnseenOf(_) => {
+                write!(f, "got {}, which is not a known category, used as unseen", self.got)
+            }
         }
     }
 }
@@ -290,6 +304,7 @@ impl Feature {
         }
     }
 
+    /// Under a policy that is not the trainer's library's.
     fn long_text(&self, text: &str, policy: Policy, limits: &Limits) -> Encoded {
         if policy == Policy::Strict {
             return Err(Refusal {
@@ -303,7 +318,10 @@ impl Feature {
                 let repair = Repair::new(RepairKind::Truncated, Value::Text(text), Used::Bytes(cut.len()));
                 Ok((f64::from(code), Some(repair)))
             }
-            None => self.unseen(Value::Text(text), policy),
+            None => {
+                let used = Used::UnseenOf(cut.len());
+                Ok((UNSEEN, Some(Repair::new(RepairKind::UnknownCategory, Value::Text(text), used))))
+            }
         }
     }
 

@@ -153,7 +153,15 @@ fn messages_show_values_capped_and_escaped() {
     let (_, repair) = feature("job").encode(Value::Text("pirate\n"), Policy::Sanitize, &limits).unwrap();
     assert_eq!(repair.unwrap().message(), r#"got "pirate\n", which is not a known category, used as unseen"#);
     let (_, repair) = feature("job").encode(Value::Text("sailors"), Policy::Sanitize, schema.limits()).unwrap();
-    assert_eq!(repair.unwrap().message(), r#"got "sailors", used its first 6 bytes"#);
+    let repair = repair.unwrap();
+    assert_eq!(repair.message(), r#"got "sailors", used its first 6 bytes"#);
+    assert_eq!(repair.cut(), None);
+    // Cut, and unknown all the same: both are told.
+    let (_, repair) = feature("job").encode(Value::Text("pirates"), Policy::Sanitize, schema.limits()).unwrap();
+    let (repair, cut) = repair.map(|repair| (repair.clone(), repair.cut().unwrap())).unwrap();
+    assert_eq!((repair.kind, cut.kind), (RepairKind::UnknownCategory, RepairKind::Truncated));
+    assert_eq!(repair.message(), r#"got "pirates", which is not a known category, used as unseen"#);
+    assert_eq!(cut.message(), r#"got "pirates", used its first 6 bytes"#);
 }
 
 #[test]

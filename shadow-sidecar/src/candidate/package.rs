@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use model::{Model, Predictions};
 use tonic::Status;
 use understudy::{
-    encode::{Encoded, Rules, encode_rows, encode_tensors, policy_of_rows, policy_of_tensors},
+    encode::{Asked, Encoded, Rules, encode_rows, encode_tensors},
     source,
 };
 
@@ -47,11 +47,11 @@ pub(super) fn answer(model: &Model, request: &Request, out: &mut Answer) -> Resu
         let rules = Rules { max_rows: usize::MAX, ..Rules::of(model) };
         match request {
             Request::Tensors(request) => {
-                let rules = rules.asked(policy_of_tensors(request)?)?;
+                let rules = rules.asked(Asked::by_tensors(request)?)?;
                 encode_tensors(request, model, rules, encoded)?;
             }
             Request::Rows(request) => {
-                let rules = rules.asked(policy_of_rows(request)?)?;
+                let rules = rules.asked(Asked::by_rows(request)?)?;
                 encode_rows(&request.rows, model, rules, encoded)?;
             }
         }

@@ -172,13 +172,46 @@ async fn answers_that_are_never_read_are_given_up_on() {
             wire.send(&[Frame::call(stream, 0, PREDICT, &[]), data]).await.unwrap();
             assert!(wire.next_of(HEADERS, stream).await.is_some());
         }
-        assert_eq!(bare.admission.calls(), 3, "an unread answer is still in flight");
+        assert_eq!(bare.admission.calls(), 0, "an unread answer takes no place");
         assert!(bare.admission.bytes() >= 300_000);
         closes(&mut wire).await;
         until(SOON, "everything is given back", async || (bare.admission.calls(), bare.admission.bytes()) == (0, 0))
             .await;
     }
     bare.counts(r#"understudy_connections_cut_total{reason="unread"} 2"#).await;
+}
+
+/// P21: taking one answer now and then does not excuse the others.
+#[tokio::test]
+async fn each_answer_has_its_own_time_to_be_read() {
+    let bare = Bare::start(&Limits { unread: Duration::from_secs(2), ..Limits::default() });
+    let mut wire = Wire::without_window(bare.address).await;
+    let call = |stream| {
+        let body = frame(0, &prost::Message::encode_to_vec(&asked(100)));
+        [Frame::call(stream, 0, PREDICT, &[]), Frame::new(DATA, END_STREAM, stream, body)]
+    };
+    wire.send(&call(1)).await.unwrap();
+    let mut stream = 3;
+    let began = Instant::now();
+    let goaway = 'asking: loop {
+        let taken = Frame::new(WINDOW_UPDATE, 0, stream, 1_000_u32.to_be_bytes());
+        wire.send(&[&call(stream)[..], &[taken]].concat()).await.unwrap();
+        loop {
+            let frame = wire.next(SOON).await.expect("a GOAWAY before the end");
+            match frame.kind {
+                GOAWAY => break 'asking frame,
+                DATA => break assert_eq!(frame.stream, stream),
+                _ => {}
+            }
+        }
+        stream += 2;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!(goaway.number(4), 0, "NO_ERROR: others on this connection may end");
+    assert!(began.elapsed() >= Duration::from_secs(2) && stream > 20, "{stream} {:?}", began.elapsed());
+    closes(&mut wire).await;
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    until(SOON, "everything is given back", async || bare.admission.bytes() == 0).await;
 }
 
 /// P14.
