@@ -49,7 +49,7 @@ enum Command {
     Predict(predict::Arguments),
     Report(report::Arguments),
     Record(record::Arguments),
-    Replay(replay::Arguments),
+    Replay(Box<replay::Arguments>),
     Load(load::Arguments),
 }
 

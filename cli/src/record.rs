@@ -7,7 +7,10 @@ use std::{
 };
 
 use anyhow::Context as _;
-use shadow_sidecar::recording::{Bounds, Counts, Recorder};
+use shadow_sidecar::{
+    recording::{Bounds, Counts, Recorder},
+    tally::DropReason,
+};
 use understudy::v1::{SubscribeRequest, tap_service_client::TapServiceClient};
 
 use crate::{
@@ -93,7 +96,7 @@ async fn follow(arguments: &Arguments, recorder: &Recorder, live: &mut Live) -> 
     };
     let mut messages = client.subscribe(request).await.map_err(|status| failed(&status, 0))?.into_inner();
     let began = Instant::now();
-    let mut lost_on_server = 0;
+    let (mut lost_on_server, mut lost_rows) = (0, 0);
     let mut looks = tokio::time::interval(LOOK);
     let interrupted = tokio::signal::ctrl_c();
     tokio::pin!(interrupted);
@@ -113,7 +116,9 @@ async fn follow(arguments: &Arguments, recorder: &Recorder, live: &mut Live) -> 
                     recorder.offer(&exchange);
                 }
                 if let Some(counts) = message.counts {
-                    lost_on_server = counts.dropped_queue_full;
+                    let lost = counts.dropped_queue_full.saturating_sub(lost_on_server);
+                    recorder.lost(DropReason::ServerQueueFull, lost, counts.dropped_rows.saturating_sub(lost_rows));
+                    (lost_on_server, lost_rows) = (counts.dropped_queue_full, counts.dropped_rows);
                 }
             }
             _ = looks.tick() => {

@@ -29,9 +29,9 @@ const REASONS: usize = 2;
 /// Everything.
 pub(crate) fn lines(report: &Report, paint: Paint) -> Vec<String> {
     let mut lines = vec![title(report, paint)];
-    let connected = report.intake.as_ref().is_some_and(|intake| intake.connected);
-    if !connected {
-        let error = report.intake.as_ref().map(|intake| shown(&intake.last_error)).unwrap_or_default();
+    // Of a replay nothing is said: it has no way in.
+    if let Some(intake) = report.intake.as_ref().filter(|intake| !intake.connected) {
+        let error = shown(&intake.last_error);
         lines.push(paint.yellow(cut(&format!("not connected to the primary's tap: {error}"), WIDTH)));
     }
     lines.push(String::new());

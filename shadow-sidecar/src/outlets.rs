@@ -18,6 +18,7 @@ use crate::{
     exchange::Offered,
     recording::{Bounds, Recorder},
     rehearsal::Primary,
+    tally::DropReason,
 };
 
 /// Raw settings, as [`crate::Settings`] has them.
@@ -181,6 +182,13 @@ impl Outlets {
         }
         if let Some(recorder) = &self.recorder {
             recorder.offer(&offered.exchange);
+        }
+    }
+
+    /// Exchanges that were lost before there was anything to copy.
+    pub fn lost(&self, reason: DropReason, exchanges: u64, rows: u64) {
+        if let Some(recorder) = &self.recorder {
+            recorder.lost(reason, exchanges, rows);
         }
     }
 

@@ -2,7 +2,8 @@
 //! directory of Parquet files, each complete in itself: any tool that reads Parquet reads them.
 //!
 //! One row is one exchange as the tap gave it. What the server said of its models (schema, classes) is in the file's
-//! metadata under `understudy.description`, as JSON; when that changes, a new file begins.
+//! metadata under `understudy.description`, as JSON; when that changes, a new file begins. What was lost before it could be recorded
+//! while a file was written is there under `understudy.lost`: exchanges and rows by reason, so that a replay knows what it misses.
 //!
 //! | column | type | |
 //! |---|---|---|
@@ -31,6 +32,11 @@ const PREFIX: &str = "exchanges-";
 const SUFFIX: &str = ".parquet";
 /// Where the description is in a file's metadata.
 const DESCRIPTION: &str = "understudy.description";
+/// Where what was lost is.
+const LOST: &str = "understudy.lost";
+
+/// By the name of the reason: exchanges and rows.
+type Lost = std::collections::BTreeMap<String, (u64, u64)>;
 
 /// Why a recording can't be written or read.
 #[derive(Debug, thiserror::Error)]

@@ -234,12 +234,10 @@ impl Rehearsal {
         self.manual_restarts.load(Ordering::Relaxed) as u64
     }
 
-    /// Looks at the evidence: at every tick, because more looks lose nothing.
-    pub fn look(&self) {
+    /// Notes the pace, at every tick. The evidence needs nobody to look at it: every exchange is a look.
+    pub fn mark(&self) {
         if let Some(epoch) = self.epoch() {
-            let mut tally = epoch.tally();
-            tally.look(&self.gates);
-            tally.mark(epoch.started.elapsed());
+            epoch.tally().mark(epoch.started.elapsed());
         }
     }
 
@@ -254,9 +252,7 @@ impl Rehearsal {
         if tokio::time::timeout(limit, idle).await.is_err() {
             tracing::warn!(?limit, "comparisons in flight are dropped");
         }
-        let mut tally = epoch.tally();
-        tally.look(&self.gates);
-        tally.close(DropReason::Shutdown);
+        epoch.tally().close(DropReason::Shutdown);
     }
 }
 

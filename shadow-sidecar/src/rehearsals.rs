@@ -146,6 +146,7 @@ impl Rehearsals {
 
     /// Exchanges that were lost on the way here.
     pub fn lost(&self, reason: DropReason, exchanges: u64, rows: u64) {
+        self.outlets.lost(reason, exchanges, rows);
         for rehearsal in &self.all {
             rehearsal.lost(reason, exchanges, rows);
         }

@@ -1,5 +1,6 @@
 //! A rehearsal on a recording, as fast as the machine allows: through the same queue, comparator and tally as live exchanges,
-//! so that the same exchanges give the same numbers. Only latencies are today's, where the candidate is asked today.
+//! so that the same exchanges give the same numbers, the largest evidence along their way among them. Only latencies are today's, where
+//! the candidate is asked today; and what a candidate lost live, because it was too slow, it may not lose today.
 
 use std::{sync::Arc, time::Duration};
 
@@ -71,12 +72,14 @@ pub async fn replay(
                 }
                 progress(offered);
             }
+            Part::Lost(all) => {
+                for (reason, exchanges, rows) in all {
+                    rehearsals.lost(reason, exchanges, rows);
+                }
+            }
         }
     }
     rehearsals.finish(patience * 2).await;
-    for rehearsal in rehearsals.all() {
-        rehearsal.look();
-    }
     working.shutdown().await;
     Ok(rehearsals)
 }

@@ -43,7 +43,7 @@ use crate::{
 
 /// The names that share readiness.
 const OWN: [&str; 1] = ["shadow"];
-/// Between two looks at the evidence.
+/// Between two ticks: of the pace, and of what waits in a mirror.
 const LOOK: Duration = Duration::from_millis(100);
 /// What outlets may take at the end for what waits in them.
 const LAST: Duration = Duration::from_secs(4);
@@ -391,7 +391,7 @@ async fn tick(rehearsals: Arc<Rehearsals>, metrics: Arc<Metrics>) {
             metrics.going_on(epochs.iter().flatten().map(AsRef::as_ref));
         }
         for (rehearsal, epoch) in rehearsals.all().iter().zip(epochs) {
-            rehearsal.look();
+            rehearsal.mark();
             if publishing.is_some() {
                 metrics.without_epoch(&rehearsal.name(), rehearsal.without_epoch());
             }

@@ -7,15 +7,18 @@
 
 mod conservation;
 mod flips;
+mod measures;
 mod noise;
 mod outcomes;
 mod pace;
 mod scores;
 mod shares;
 mod slices;
+mod trail;
 
 pub use conservation::{Conservation, DropReason, End};
 pub use flips::{Flip, Flips, MAX_CLASSES};
+pub use measures::Measures;
 pub use noise::Noise;
 pub use outcomes::Outcomes;
 pub use pace::Pace;
@@ -24,7 +27,7 @@ pub use slices::{Slice, Slices};
 
 use std::time::Duration;
 
-use crate::compare::{RowOutcome, Task};
+use crate::compare::RowOutcome;
 use crate::stats::agreement::{log_e_above, log_e_below};
 use crate::stats::spread::Spread;
 use crate::stats::{
@@ -34,6 +37,7 @@ use crate::stats::{
 };
 use crate::verdict::Gates;
 use shares::{Shares, share};
+use trail::{Step, Trail};
 
 /// All counters of one epoch. They add up across replicas.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -61,6 +65,9 @@ pub struct Tally {
     primary_latency: Histogram,
     candidate_latency: Histogram,
     evidence: Option<Evidence>,
+    /// Absent where nobody has said what is to be proven, and in sums of replicas, whose exchanges have no order.
+    #[serde(default)]
+    trail: Option<Trail>,
 }
 
 /// One exchange on its way to the candidate. It can't be copied, so it can't be counted twice; it must be handed back,
@@ -70,6 +77,8 @@ pub struct Tally {
 pub struct Ticket {
     epoch: u64,
     rows: u64,
+    /// On the trail.
+    number: u64,
 }
 
 impl Ticket {
@@ -81,25 +90,6 @@ impl Ticket {
     /// The rows it was begun with.
     pub fn rows(&self) -> u64 {
         self.rows
-    }
-}
-
-/// What is measured besides agreement: part of the epoch, chosen before its first exchange.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Measures {
-    /// What the models predict: which scores there are.
-    pub task: Task,
-    /// Names of the quantile levels that both have.
-    pub levels: Vec<String>,
-    /// Names of the slices, see [`Slicer::names`](crate::slicer::Slicer::names).
-    pub slices: Vec<String>,
-    /// An exchange counts as slower when the candidate took more than this many times what the primary took.
-    pub latency_ratio: f64,
-}
-
-impl Default for Measures {
-    fn default() -> Self {
-        Self { task: Task::Binary, levels: Vec::new(), slices: Vec::new(), latency_ratio: 1.0 }
     }
 }
 
@@ -148,7 +138,18 @@ impl Tally {
             primary_latency: Histogram::default(),
             candidate_latency: Histogram::default(),
             evidence: None,
+            trail: None,
         }
+    }
+
+    /// The same, keeping the largest evidence about these gates of all exchanges to come, in the order in which they begin. What was
+    /// kept about the same question stays. None may be in flight.
+    #[must_use]
+    pub fn judging(mut self, gates: &Gates) -> Self {
+        if self.trail.as_ref().is_none_or(|trail| !trail.answers(gates)) {
+            self.trail = Some(Trail::new(gates, self.observations, self.shares));
+        }
+        self
     }
 
     /// The same, measuring this.
@@ -170,7 +171,8 @@ impl Tally {
             self.exchanges.begin(1);
             self.rows.begin(rows);
         }
-        Ticket { epoch: self.epoch, rows }
+        let open = self.trail.as_mut().filter(|_| self.closed.is_none());
+        Ticket { epoch: self.epoch, rows, number: open.map_or(0, Trail::begin) }
     }
 
     /// The candidate answered and the answers were compared, row by row. Should there not be one outcome for each row,
@@ -180,10 +182,12 @@ impl Tally {
         if outcomes.len() as u64 != ticket.rows {
             return self.dropped(ticket, DropReason::Incomparable);
         }
-        if !self.settle(ticket, End::Compared) {
+        let agreed = outcomes.iter().filter(|outcome| outcome.agreed).count() as u64;
+        let rows = outcomes.len() as u64;
+        let step = if rows == 0 { Step::Nothing } else { Step::Compared(agreed, rows) };
+        if !self.settle(ticket, End::Compared, step) {
             return;
         }
-        let agreed = outcomes.iter().filter(|outcome| outcome.agreed).count() as u64;
         self.agreed += agreed;
         if !outcomes.is_empty() {
             self.observations += 1;
@@ -216,12 +220,12 @@ impl Tally {
 
     /// The exchange was lost on the way.
     pub fn dropped(&mut self, ticket: Ticket, reason: DropReason) {
-        self.settle(ticket, End::Dropped(reason));
+        self.settle(ticket, End::Dropped(reason), Step::Nothing);
     }
 
     /// The candidate answered with an error: a gRPC code. OK and codes that don't exist count as UNKNOWN.
     pub fn failed(&mut self, ticket: Ticket, code: u32) {
-        self.settle(ticket, End::Failed(code));
+        self.settle(ticket, End::Failed(code), Step::Nothing);
     }
 
     /// Exchanges that were lost before they arrived here, such as the server counted: offered and dropped at once. Where
@@ -234,8 +238,15 @@ impl Tally {
     /// Ends the epoch: what is in flight counts as dropped, and what comes back later is only counted as stale.
     pub fn close(&mut self, reason: DropReason) {
         self.closed.get_or_insert(reason);
+        self.drop_in_flight(reason);
+    }
+
+    fn drop_in_flight(&mut self, reason: DropReason) {
         self.exchanges.drop_in_flight(reason);
         self.rows.drop_in_flight(reason);
+        if let Some(trail) = &mut self.trail {
+            trail.end_all();
+        }
     }
 
     /// The same counts in a process that goes on with the epoch: what was in flight is lost. None when they do not add up.
@@ -245,24 +256,32 @@ impl Tally {
             return None;
         }
         self.closed = None;
-        self.exchanges.drop_in_flight(DropReason::Shutdown);
-        self.rows.drop_in_flight(DropReason::Shutdown);
+        self.drop_in_flight(DropReason::Shutdown);
         Some(self)
     }
 
-    /// Keeps the largest evidence so far. Call it at every tick, or after every exchange: more looks cost nothing and
-    /// lose nothing. Evidence about other gates is forgotten, because it says nothing about these.
+    /// Keeps the largest evidence so far, where [`Self::judging`] does not: more looks cost nothing and lose nothing. Evidence about
+    /// other gates is forgotten, because it says nothing about these.
     pub fn look(&mut self, gates: &Gates) {
         self.evidence = Some(self.evidence(gates));
     }
 
-    /// The larger of what was seen at earlier looks, and now.
+    /// The larger of what was seen at earlier looks, and now. With [`Self::judging`] every exchange that has ended was a look, and now
+    /// is as far as all that came before has ended, too.
     pub fn evidence(&self, gates: &Gates) -> Evidence {
-        let (n, s) = (self.observations(), self.shares());
-        let now = Evidence {
-            gates: *gates,
-            above: log_e_above(n, s, gates.gate, gates.prior),
-            below: log_e_below(n, s, gates.abort(), gates.prior),
+        let now = match self.trail.as_ref().filter(|trail| trail.answers(gates)) {
+            Some(trail) => {
+                let (above, below) = trail.largest();
+                Evidence { gates: *gates, above, below }
+            }
+            None => {
+                let (n, s) = (self.observations(), self.shares());
+                Evidence {
+                    gates: *gates,
+                    above: log_e_above(n, s, gates.gate, gates.prior),
+                    below: log_e_below(n, s, gates.abort(), gates.prior),
+                }
+            }
         };
         match self.evidence.filter(|earlier| earlier.gates.same_question(gates)) {
             Some(earlier) => {
@@ -306,7 +325,7 @@ impl Tally {
         self.pace.merge(&other.pace);
         self.primary_latency.merge(&other.primary_latency);
         self.candidate_latency.merge(&other.candidate_latency);
-        self.evidence = None;
+        (self.evidence, self.trail) = (None, None);
         true
     }
 
@@ -318,6 +337,7 @@ impl Tally {
             && self.agreed <= self.rows.compared()
             && self.observations <= self.exchanges.compared().min(self.rows.compared())
             && self.shares() <= self.observations as f64
+            && self.trail.as_ref().is_none_or(|trail| trail.holds(self.observations, self.shares))
             && self.has_shape()
     }
 
@@ -453,8 +473,8 @@ impl Tally {
 
     /// False when the ticket belongs to another epoch, or to one that was closed.
     #[expect(clippy::needless_pass_by_value, reason = "a ticket ends here")]
-    fn settle(&mut self, ticket: Ticket, end: End) -> bool {
-        let Ticket { epoch, rows } = ticket;
+    fn settle(&mut self, ticket: Ticket, end: End, step: Step) -> bool {
+        let Ticket { epoch, rows, number } = ticket;
         let ours = epoch == self.epoch
             && self.closed.is_none()
             && self.exchanges.in_flight() > 0
@@ -462,6 +482,9 @@ impl Tally {
         if ours {
             self.exchanges.settle(end, 1);
             self.rows.settle(end, rows);
+            if let Some(trail) = &mut self.trail {
+                trail.end(number, step);
+            }
         } else {
             self.stale += 1;
         }

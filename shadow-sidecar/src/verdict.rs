@@ -2,13 +2,13 @@
 //!
 //! What each verdict takes, and how sure it is:
 //!
-//! - *promote*: the evidence for "agreement > gate" has reached ln(1/alpha) at some look, and every guardrail holds now:
+//! - *promote*: the evidence for "agreement > gate" has reached ln(1/alpha) after some exchange, and every guardrail holds now:
 //!   agreement seen so far above the gate, coverage high (or the gate proven even with every missing exchange counted as
 //!   a disagreement), error rate proven below its limit, enough exchanges, enough time; and, where they are set, not
 //!   proven to be slower, scores that have not moved, and the gate proven for agreement that drifts. A candidate whose
 //!   agreement is at most the gate is promoted with probability at most alpha, over the whole epoch and however often one
 //!   looks: guardrails only make it less.
-//! - *reject*: the evidence for "agreement < abort" has reached ln(1/alpha) at some look, or the error rate is proven
+//! - *reject*: the evidence for "agreement < abort" has reached ln(1/alpha) after some exchange, or the error rate is proven
 //!   above its limit by [`MIN_ATTEMPTS`] exchanges or more. A sound candidate is rejected with probability at most alpha for each of
 //!   the two.
 //! - *undecided*: anything else.

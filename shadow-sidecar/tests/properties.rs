@@ -52,9 +52,17 @@ fn outcome(agreed: bool, class: u32) -> RowOutcome {
 }
 
 /// Runs a schedule; `check` sees the tally after every event. Tickets still in flight are left so.
-fn run(events: &[Event], mut check: impl FnMut(&Tally)) -> Tally {
+fn run(events: &[Event], check: impl FnMut(&Tally)) -> Tally {
+    run_in(events, None, check)
+}
+
+/// The same, judging every exchange on its way where there are gates.
+fn run_in(events: &[Event], gates: Option<&Gates>, mut check: impl FnMut(&Tally)) -> Tally {
     let measures = Measures { slices: CLASSES.map(str::to_owned).to_vec(), ..Measures::default() };
     let mut tally = Tally::new(1, &CLASSES.map(str::to_owned)).measuring(&measures);
+    if let Some(gates) = gates {
+        tally = tally.judging(gates);
+    }
     let mut flying: Vec<Ticket> = Vec::new();
     for event in events {
         let mut take = |which: usize| {
@@ -168,6 +176,28 @@ proptest! {
             let excess = tally.noise_floor().excess(0.05);
             assert!(excess.is_none_or(|(lower, mean, upper)| lower <= 0.0 && mean == 0.0 && upper >= 0.0));
         });
+    }
+
+    /// The largest evidence does not depend on anybody's looks, never falls, and is in the end at least that of the sums.
+    #[test]
+    fn every_exchange_is_a_look(events in prop::collection::vec(event(), 0..120)) {
+        let gates = Gates { gate: 0.6, abort: Some(0.5), ..Gates::default() };
+        let mut last = f64::NEG_INFINITY;
+        let mut tally = run_in(&events, Some(&gates), |tally| {
+            assert!(tally.holds(), "{tally:?}");
+            let now = tally.evidence(&gates).above;
+            assert!(now >= last, "{now} {last}");
+            last = now;
+        });
+        let unwatched: Vec<_> = events.iter().filter(|event| !matches!(event, Event::Look)).cloned().collect();
+        let mut other = run_in(&unwatched, Some(&gates), |_| {});
+        tally.close(DropReason::Shutdown);
+        other.close(DropReason::Shutdown);
+        prop_assert_eq!(tally.evidence(&gates), other.evidence(&gates));
+        let (n, s, evidence) = (tally.observations(), tally.shares(), tally.evidence(&gates));
+        prop_assert!(evidence.above >= log_e_above(n, s, gates.gate, gates.prior) - 1e-9);
+        prop_assert!(evidence.below >= log_e_below(n, s, gates.abort(), gates.prior) - 1e-9);
+        prop_assert!(tally.holds());
     }
 
     /// However exchanges are spread over replicas, the sum is what one sidecar would have counted.

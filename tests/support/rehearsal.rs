@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Instant};
 
-use shadow_sidecar::{Settings, Sidecar};
+use shadow_sidecar::{Settings, Sidecar, tally::DropReason};
 use tonic::transport::Channel;
 use tonic_health::pb::health_client::HealthClient;
 use understudy::v1::{Conservation, GetReportRequest, Report, shadow_service_client::ShadowServiceClient};
@@ -94,6 +94,11 @@ impl Rehearsal {
             let noise = tally.noise_floor();
             (noise.compared(), noise.agreed())
         })
+    }
+
+    /// As if the server's queue for it had been full for so long.
+    pub fn lose(&self, exchanges: u64, rows: u64) {
+        self.sidecar.rehearsals().lost(DropReason::ServerQueueFull, exchanges, rows);
     }
 
     /// What `/metrics` says now.

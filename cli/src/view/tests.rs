@@ -168,3 +168,11 @@ fn one_line_has_what_matters() {
     let expected = "4,000 rows compared, agreement 99.10 % [98.62 %, 99.43 %], gate 98.00 %, promote";
     assert_eq!(line(&sample()), expected);
 }
+
+/// It has no way in that could be down.
+#[test]
+fn a_replay_is_not_said_to_be_unconnected() {
+    let of = |intake: Option<Intake>| lines(&Report { intake, ..sample() }, PLAIN).join("\n");
+    assert!(of(Some(Intake { connected: false, ..Intake::default() })).contains("not connected"));
+    assert!(!of(None).contains("not connected"));
+}

@@ -9,7 +9,8 @@ use std::{
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use understudy::v1::{Exchange, TapDescription};
 
-use super::{DESCRIPTION, PREFIX, RecordingError, SUFFIX, columns, write::Described};
+use super::{DESCRIPTION, LOST, Lost, PREFIX, RecordingError, SUFFIX, columns, write::Described};
+use crate::tally::DropReason;
 
 /// The files of a recording, oldest first.
 pub(super) fn files(directory: &Path) -> Result<Vec<PathBuf>, RecordingError> {
@@ -39,6 +40,7 @@ struct Open {
     path: PathBuf,
     file: SerializedFileReader<fs::File>,
     next: usize,
+    lost: Vec<(DropReason, u64, u64)>,
 }
 
 impl std::fmt::Debug for Open {
@@ -54,6 +56,8 @@ pub enum Part {
     Description(TapDescription),
     /// Some exchanges, in the order in which they were recorded.
     Exchanges(Vec<Exchange>),
+    /// What was lost while they were recorded: the reason, exchanges and rows.
+    Lost(Vec<(DropReason, u64, u64)>),
 }
 
 impl Reader {
@@ -85,20 +89,24 @@ impl Reader {
     /// # Errors
     /// A file can't be read.
     pub fn read(&mut self) -> Result<Option<Part>, RecordingError> {
-        if let Some(Open { path, file, next }) = &mut self.open
-            && *next < file.num_row_groups()
-        {
-            let exchanges = guarded(path, || columns::read(&*file.get_row_group(*next)?))?;
-            *next += 1;
-            return Ok(Some(Part::Exchanges(exchanges)));
+        if let Some(Open { path, file, next, lost }) = &mut self.open {
+            if *next < file.num_row_groups() {
+                let exchanges = guarded(path, || columns::read(&*file.get_row_group(*next)?))?;
+                *next += 1;
+                return Ok(Some(Part::Exchanges(exchanges)));
+            }
+            let lost = std::mem::take(lost);
+            if !lost.is_empty() {
+                return Ok(Some(Part::Lost(lost)));
+            }
         }
         let Some(path) = self.files.pop() else {
             self.open = None;
             return Ok(None);
         };
         let file = open(&path)?;
-        let description = description(&file, &path)?;
-        self.open = Some(Open { path, file, next: 0 });
+        let (description, lost) = (description(&file, &path)?, lost(&file, &path)?);
+        self.open = Some(Open { path, file, next: 0, lost });
         Ok(Some(Part::Description(description)))
     }
 }
@@ -123,12 +131,23 @@ fn guarded<T>(path: &Path, read: impl FnOnce() -> parquet::errors::Result<T>) ->
     }
 }
 
+fn said<'a>(file: &'a SerializedFileReader<fs::File>, key: &str) -> Option<&'a str> {
+    let pairs = file.metadata().file_metadata().key_value_metadata()?;
+    pairs.iter().find(|pair| pair.key == key)?.value.as_deref()
+}
+
+/// Recordings of before say nothing of it.
+fn lost(file: &SerializedFileReader<fs::File>, path: &Path) -> Result<Vec<(DropReason, u64, u64)>, RecordingError> {
+    let Some(text) = said(file, LOST) else { return Ok(Vec::new()) };
+    let lost: Lost = serde_json::from_str(text).map_err(|error| format(path, error.to_string()))?;
+    // A reason that a later version knows is a loss all the same.
+    let reason =
+        |name: &str| DropReason::ALL.into_iter().find(|known| known.as_str() == name).unwrap_or(DropReason::Shed);
+    Ok(lost.into_iter().map(|(name, (exchanges, rows))| (reason(&name), exchanges, rows)).collect())
+}
+
 fn description(file: &SerializedFileReader<fs::File>, path: &Path) -> Result<TapDescription, RecordingError> {
-    let pairs = file.metadata().file_metadata().key_value_metadata();
-    let text = pairs
-        .and_then(|pairs| pairs.iter().find(|pair| pair.key == DESCRIPTION))
-        .and_then(|pair| pair.value.as_deref())
-        .ok_or_else(|| format(path, "it does not say which models answered"))?;
+    let text = said(file, DESCRIPTION).ok_or_else(|| format(path, "it does not say which models answered"))?;
     let described: Described = serde_json::from_str(text).map_err(|error| format(path, error.to_string()))?;
     Ok(described.into())
 }

@@ -15,6 +15,7 @@ use std::{
 use understudy::v1::{Exchange, TapDescription};
 
 use super::{Bounds, RecordingError, Writer};
+use crate::tally::DropReason;
 
 /// Exchanges that may wait for the disk.
 const QUEUE: usize = 4_096;
@@ -46,6 +47,8 @@ struct Shared {
     dropped: AtomicU64,
     failed: AtomicU64,
     queued_bytes: AtomicUsize,
+    /// Not told to the writer yet: the reason, exchanges and rows.
+    lost: Mutex<Vec<(DropReason, u64, u64)>>,
 }
 
 impl Shared {
@@ -57,6 +60,24 @@ impl Shared {
             sampled_out: of(&self.sampled_out),
             dropped: of(&self.dropped),
             failed: of(&self.failed),
+        }
+    }
+
+    fn lost(&self, reason: DropReason, exchanges: u64, rows: u64) {
+        if exchanges == 0 {
+            return;
+        }
+        let mut all = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        match all.iter_mut().find(|(known, ..)| *known == reason) {
+            Some(known) => (known.1, known.2) = (known.1.saturating_add(exchanges), known.2.saturating_add(rows)),
+            None => all.push((reason, exchanges, rows)),
+        }
+    }
+
+    /// Before a file is complete.
+    fn tell(&self, writer: &mut Writer) {
+        for (reason, exchanges, rows) in self.lost.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            writer.lost(reason, exchanges, rows);
         }
     }
 
@@ -110,16 +131,22 @@ impl Recorder {
             for message in messages {
                 let Some((description, exchange)): Message = message else { break };
                 counted.queued_bytes.fetch_sub(size(&exchange), Ordering::Relaxed);
-                let mut outcome = Ok(());
+                let (mut outcome, rows) = (Ok(()), u64::from(exchange.rows));
+                counted.tell(&mut writer);
                 if described.as_ref().is_none_or(|known| !Arc::ptr_eq(known, &description)) {
                     outcome = writer.describe(&description);
                     described = Some(description);
                 }
                 let outcome = outcome.and_then(|()| writer.write(exchange));
-                let count = if outcome.is_ok() { &counted.written } else { &counted.failed };
-                count.fetch_add(1, Ordering::Relaxed);
+                if outcome.is_ok() {
+                    counted.written.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    counted.failed.fetch_add(1, Ordering::Relaxed);
+                    counted.lost(DropReason::Shed, 1, rows);
+                }
                 note(outcome, &mut refused);
             }
+            counted.tell(&mut writer);
             note(writer.finish(), &mut refused);
             drop(ending);
         });
@@ -148,7 +175,14 @@ impl Recorder {
         if !sent {
             queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             dropped.fetch_add(1, Ordering::Relaxed);
+            self.shared.lost(DropReason::Shed, 1, exchange.rows.into());
         }
+    }
+
+    /// So much was lost on the way here: it is said in the recording, the share of it that would have been recorded.
+    pub fn lost(&self, reason: DropReason, exchanges: u64, rows: u64) {
+        let share = |count: u64| if self.rate < 1.0 { (count as f64 * self.rate).round() as u64 } else { count };
+        self.shared.lost(reason, share(exchanges), share(rows));
     }
 
     /// What became of them so far.

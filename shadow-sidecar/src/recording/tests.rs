@@ -5,6 +5,7 @@ use std::path::Path;
 use understudy::v1::{Exchange, Method, ModelDescription, TapDescription, Task};
 
 use super::{Bounds, Part, Reader, Recorder, Writer, read::files};
+use crate::tally::DropReason;
 
 fn description(version: &str) -> TapDescription {
     TapDescription {
@@ -50,6 +51,7 @@ fn read(path: &Path) -> (Vec<TapDescription>, Vec<Exchange>) {
         match part {
             Part::Description(description) => descriptions.push(description),
             Part::Exchanges(more) => exchanges.extend(more),
+            Part::Lost(_) => {}
         }
     }
     assert_eq!(exchanges.len() as u64, expected);
@@ -162,4 +164,24 @@ fn a_recorder_keeps_its_books() {
     assert_eq!(counts.written + counts.sampled_out + counts.dropped + counts.failed, 3_000, "{counts:?}");
     assert!((1_200..1_800).contains(&counts.sampled_out), "{counts:?}");
     assert_eq!(read(directory.path()).1.len() as u64, counts.written);
+}
+
+/// What could not be recorded is said at the end of the file that was written when it was lost.
+#[test]
+fn what_was_lost_is_read_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let recorder = Recorder::start(directory.path(), Bounds::default(), 1.0).unwrap();
+    recorder.describe(description("1"));
+    recorder.offer(&exchange(1));
+    recorder.lost(DropReason::ServerQueueFull, 2, 20);
+    recorder.lost(DropReason::Ttl, 1, 1);
+    recorder.lost(DropReason::ServerQueueFull, 3, 30);
+    recorder.finish().unwrap();
+    let mut reader = Reader::open(directory.path()).unwrap();
+    let mut parts = Vec::new();
+    while let Some(part) = reader.read().unwrap() {
+        parts.push(part);
+    }
+    let [Part::Description(_), Part::Exchanges(_), Part::Lost(lost)] = parts.as_slice() else { panic!("{parts:?}") };
+    assert_eq!(*lost, [(DropReason::ServerQueueFull, 5, 50), (DropReason::Ttl, 1, 1)]);
 }

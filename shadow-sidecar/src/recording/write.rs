@@ -6,11 +6,12 @@ use std::{
     sync::Arc,
 };
 
-use parquet::file::writer::SerializedFileWriter;
+use parquet::file::{metadata::KeyValue, writer::SerializedFileWriter};
 use serde::{Deserialize, Serialize};
 use understudy::v1::{Exchange, ModelDescription, TapDescription};
 
-use super::{PREFIX, RecordingError, SUFFIX, columns};
+use super::{LOST, Lost, PREFIX, RecordingError, SUFFIX, columns};
+use crate::tally::DropReason;
 
 /// Exchanges in a row group: what is lost at most when the process is killed is what is not yet a whole file, and what a
 /// reader holds in memory at once.
@@ -99,6 +100,8 @@ pub struct Writer {
     directory: PathBuf,
     bounds: Bounds,
     description: String,
+    /// Since the last file was complete.
+    lost: Lost,
     open: Option<Open>,
 }
 
@@ -139,7 +142,7 @@ impl Writer {
                 fs::remove_file(&path).map_err(io(&path))?;
             }
         }
-        Ok(Self { directory: directory.into(), bounds, description: String::new(), open: None })
+        Ok(Self { directory: directory.into(), bounds, description: String::new(), lost: Lost::new(), open: None })
     }
 
     /// What is known of the models from now on.
@@ -178,6 +181,12 @@ impl Writer {
         if full { self.finish() } else { Ok(()) }
     }
 
+    /// So much was lost: it is said in the file that is open, or else in the next.
+    pub fn lost(&mut self, reason: DropReason, exchanges: u64, rows: u64) {
+        let (all, all_rows) = self.lost.entry(reason.as_str().to_owned()).or_default();
+        (*all, *all_rows) = (all.saturating_add(exchanges), all_rows.saturating_add(rows));
+    }
+
     /// Completes the file that is open, if one is, and deletes what is over the bounds.
     ///
     /// # Errors
@@ -185,7 +194,11 @@ impl Writer {
     pub fn finish(&mut self) -> Result<(), RecordingError> {
         let Some(mut open) = self.open.take() else { return Ok(()) };
         open.flush()?;
-        let Open { file, partial, .. } = open;
+        let Open { mut file, partial, .. } = open;
+        if !self.lost.is_empty() {
+            let lost = serde_json::to_string(&std::mem::take(&mut self.lost)).unwrap_or_default();
+            file.append_key_value_metadata(KeyValue::new(LOST.to_owned(), lost));
+        }
         let file = file.into_inner().map_err(parquet(&partial))?;
         file.sync_all().map_err(io(&partial))?;
         fs::rename(&partial, partial.with_extension("")).map_err(io(&partial))?;

@@ -18,6 +18,7 @@ use crate::{
     slicer::Slicing,
     state::{Saved, Subject},
     tally::{Measures, Tally},
+    verdict::Gates,
 };
 
 /// The primary as its tap, its metadata or the configuration describes it.
@@ -74,7 +75,7 @@ pub struct Epoch {
     pub(super) slicing: Option<Slicing>,
     measures: Measures,
     /// What a verdict must prove.
-    proves: String,
+    gates: Gates,
     pub(super) comparisons: Comparisons,
     /// On what the models differ, by examples.
     pub disagreements: Disagreements,
@@ -92,7 +93,8 @@ pub(super) struct Parts {
     pub(super) reading: Reading,
     pub(super) slicing: Option<Slicing>,
     pub(super) measures: Measures,
-    pub(super) proves: String,
+    /// What a verdict must prove.
+    pub(super) gates: Gates,
     pub(super) comparisons: Comparisons,
     pub(super) disagreements: Disagreements,
 }
@@ -107,7 +109,7 @@ impl Epoch {
             reading,
             slicing,
             measures,
-            proves,
+            gates,
             comparisons,
             disagreements,
         } = parts;
@@ -118,13 +120,13 @@ impl Epoch {
             named: Default::default(),
             started: Instant::now(),
             started_unix_nanos: unix_nanos(),
-            tally: Mutex::new(Tally::new(number, comparator.classes()).measuring(&measures)),
+            tally: Mutex::new(Tally::new(number, comparator.classes()).measuring(&measures).judging(&gates)),
             comparator,
             reading,
             itself,
             slicing,
             measures,
-            proves,
+            gates,
             comparisons,
             disagreements,
             history: Mutex::default(),
@@ -188,7 +190,7 @@ impl Epoch {
                 self.measures,
                 self.comparator.decisions()
             ),
-            proves: Some(self.proves.clone()),
+            proves: Some(self.gates.question()),
         }
     }
 
@@ -208,7 +210,7 @@ impl Epoch {
             // Only time in which somebody has observed counts.
             started: self.started.checked_sub(Duration::from_nanos(saved.observed_nanos)).unwrap_or(self.started),
             started_unix_nanos: saved.started_unix_nanos,
-            tally: Mutex::new(tally),
+            tally: Mutex::new(tally.judging(&self.gates)),
             disagreements: self.disagreements.after(&saved.disagreements),
             history: Mutex::new(history),
             ..self

@@ -198,7 +198,7 @@ impl Rehearsal {
             itself: comparator.against_itself(),
             slicing,
             measures,
-            proves: self.gates.question(),
+            gates: self.gates,
             primary,
             candidate,
             comparator,

@@ -8,7 +8,7 @@ const FRACTION_BITS: u32 = 64;
 /// In integers, because sums of f64 depend on their order: two replicas and one would not come to the same evidence, and
 /// a billion shares of 2/3 come to 1.3 less than they are. Each share is rounded down, by less than 2^-64; 0 and 1 are
 /// exact. There is room for 2^64 shares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Default, serde::Serialize, serde::Deserialize)]
 pub(super) struct Shares(u128);
 
 impl Shares {

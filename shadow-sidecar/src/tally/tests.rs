@@ -1,6 +1,7 @@
 //! Nothing is lost from sight and nothing counted twice.
 
 use super::*;
+use crate::compare::Task;
 
 const NAN: RowOutcome = RowOutcome {
     agreed: false,
