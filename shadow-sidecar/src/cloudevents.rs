@@ -1,6 +1,6 @@
 //! Exchanges as CloudEvents (1.0, over HTTP) with the attributes that KServe's payload logger gives them, so that whatever reads
-//! its events reads these: `org.kubeflow.serving.inference.request` and `.response`, with the same `id`. In binary mode, one
-//! event a call, or in JSON batches.
+//! its events reads these: `org.kubeflow.serving.inference.request` and `.response`, with the same `id`, which is the exchange's. The
+//! ids that came in headers are in `metadata`. In binary mode, one event a call, or in JSON batches.
 //!
 //! Bodies are JSON: the Open Inference Protocol's, or, for `Predict`, rows as objects. They hold what clients sent: the sink is
 //! configuration, and there is none by default. One bounded queue, a few calls at a time; a call that fails is tried again, a few
@@ -317,7 +317,7 @@ impl Caller {
             let mut request = Request::post(self.sink.url.clone()).header(CONTENT_TYPE, kind);
             for (name, value) in attributes {
                 if let Ok(name) = HeaderName::try_from(format!("ce-{name}")) {
-                    request = request.header(name, value.escape_default().to_string());
+                    request = request.header(name, percent_encoded(value));
                 }
             }
             let request =
@@ -343,14 +343,34 @@ impl Caller {
     }
 }
 
+/// As the binding to HTTP has values of attributes: visible ASCII but for the quote and the percent sign, the rest by its bytes in
+/// UTF-8.
+fn percent_encoded(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    for byte in value.bytes() {
+        match byte {
+            b'"' | b'%' => out.push_str(&format!("%{byte:02X}")),
+            b'!'..=b'~' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
+}
+
 /// The events of one exchange.
 fn events_of(sink: &Sink, offered: &Offered) -> anyhow::Result<Vec<Event>> {
     let exchange = &offered.exchange;
-    // Whatever joins the two: the client's own id, else the time at which it came.
-    let id = match (&*exchange.shadow_id, &*exchange.request_id) {
-        ("", "") => format!("{}-{}", exchange.arrived_unix_nanos, exchange.sequence),
-        ("", id) | (id, _) => id.to_owned(),
-    };
+    // Of this exchange and no other: calls of one request of a user share its id. Both halves have the same, by which KServe's
+    // consumers join them.
+    let id = format!("{:032x}", fastrand::u128(..));
+    let headers = [("X-Request-Id", &exchange.request_id), ("X-Shadow-Id", &exchange.shadow_id)];
+    let headers: Map<String, Value> = headers
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| (name.to_owned(), json!([value])))
+        .collect();
+    // As KServe tells of headers: a JSON text.
+    let metadata = if headers.is_empty() { String::new() } else { Value::Object(headers).to_string() };
     let event = |kind: &str, data: Value| {
         let service = if sink.service.is_empty() { &exchange.model } else { &sink.service };
         let all = [
@@ -363,6 +383,7 @@ fn events_of(sink: &Sink, offered: &Offered) -> anyhow::Result<Vec<Event>> {
             ("namespace", sink.namespace.clone()),
             ("component", "predictor".to_owned()),
             ("endpoint", exchange.version.clone()),
+            ("metadata", metadata.clone()),
             ("traceparent", exchange.traceparent.clone()),
         ];
         // An attribute that is there says something.

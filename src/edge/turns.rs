@@ -330,7 +330,7 @@ impl Wait {
                 drop(state);
                 return Err(self.turns.busy(wait));
             }
-            state.queue.ends(&self.account, self.place, 0);
+            Queue::ends(&self.account, self.place, 0);
             self.place = state.enter(&self.account);
         }
         if !state.held && state.queue.is_empty() && state.spent < state.slice {
@@ -359,7 +359,7 @@ impl Wait {
         let took = now.duration_since(began);
         let mut state = self.turns.state();
         state.spent += took;
-        state.queue.ends(&self.account, self.place, took.as_nanos() as u64);
+        Queue::ends(&self.account, self.place, took.as_nanos() as u64);
         let others = !state.queue.is_empty();
         let cost = state.ended.map_or(took, |ended| now.duration_since(ended));
         state.learn(cost);
@@ -385,14 +385,14 @@ impl Drop for Wait {
             Stage::Coming => {
                 let mut state = self.turns.state();
                 state.leave(&self.account, self.place);
-                state.queue.ends(&self.account, self.place, 0);
+                Queue::ends(&self.account, self.place, 0);
             }
             Stage::Waiting(called) => {
                 called.close();
                 let was_called = called.try_recv().is_ok();
                 let mut state = self.turns.state();
                 state.leave(&self.account, self.place);
-                state.queue.ends(&self.account, self.place, 0);
+                Queue::ends(&self.account, self.place, 0);
                 if was_called {
                     self.next(state);
                 }

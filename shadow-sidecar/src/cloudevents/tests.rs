@@ -109,7 +109,7 @@ async fn both_halves_go_with_the_same_id_and_the_attributes_of_kserve() {
     for (name, value) in [
         ("ce-specversion", "1.0"),
         ("ce-type", "org.kubeflow.serving.inference.request"),
-        ("ce-id", "from the client"),
+        ("ce-metadata", "{%22X-Request-Id%22:[%22from%20the%20client%22]}"),
         ("ce-source", "http://adult.models"),
         ("ce-time", "2023-11-14T22:13:20.000000001Z"),
         ("ce-inferenceservicename", "income"),
@@ -118,12 +118,30 @@ async fn both_halves_go_with_the_same_id_and_the_attributes_of_kserve() {
     ] {
         assert_eq!(headers[name], value, "{name}");
     }
+    let id = headers["ce-id"].clone();
     assert_eq!(body, json!({ "id": "q", "instances": [{ "age": 39, "workclass": "a\nb" }] }));
     let (headers, body) = got.recv().await.unwrap();
     assert_eq!(headers["ce-type"], "org.kubeflow.serving.inference.response");
-    assert_eq!(headers["ce-id"], "from the client");
+    assert_eq!(headers["ce-id"], id);
     assert_eq!(body["predictions"][0]["probabilities"], json!({ "<=50K": 0.25, ">50K": 0.75 }));
     assert_eq!(settled(&events, 1).await, Counts { offered: 1, sent: 1, ..Counts::default() });
+}
+
+/// The calls that one request of a user leads to have its id; each is an exchange of its own.
+#[tokio::test]
+async fn siblings_of_one_request_are_events_of_their_own() {
+    let (sink, mut got) = sink(StatusCode::OK).await;
+    let events = CloudEvents::start(Sink { mode: Mode::Request, ..sink }).unwrap();
+    for _ in 0..3 {
+        events.offer(&Offered::new(predict()));
+    }
+    settled(&events, 3).await;
+    let mut ids = std::collections::BTreeSet::new();
+    while let Ok((headers, _)) = got.try_recv() {
+        assert_eq!(headers["ce-metadata"], "{%22X-Request-Id%22:[%22from%20the%20client%22]}");
+        ids.insert((headers["ce-source"].clone(), headers["ce-id"].clone()));
+    }
+    assert_eq!(ids.len(), 3, "{ids:?}");
 }
 
 #[tokio::test]
@@ -136,7 +154,7 @@ async fn a_sink_that_fails_is_tried_again_a_few_times() {
     while let Ok((headers, _)) = got.try_recv() {
         ids.push((headers["ce-type"].rsplit('.').next().unwrap().to_owned(), headers["ce-id"].clone()));
     }
-    let id = "from the client".to_owned();
+    let id = ids.first().map(|(_, id)| id.clone()).unwrap_or_default();
     let tried = ["request", "request", "request", "response"].map(|kind| (kind.to_owned(), id.clone()));
     assert_eq!(ids, tried, "the same event, by its id");
 }
@@ -184,7 +202,8 @@ async fn batches_hold_what_waits_in_json() {
             assert_eq!((event["type"].as_str(), event["specversion"].as_str()), (Some(RESPONSE), Some("1.0")));
             assert_eq!(event["data"]["predictions"][0]["label"], ">50K");
             assert!(event.get("namespace").is_none(), "nothing is said where there is nothing to say");
-            ids.push(event["id"].as_str().unwrap().parse::<u32>().unwrap());
+            let metadata: Value = serde_json::from_str(event["metadata"].as_str().unwrap()).unwrap();
+            ids.push(metadata["X-Request-Id"][0].as_str().unwrap().parse::<u32>().unwrap());
         }
         calls += 1;
     }

@@ -159,7 +159,7 @@ impl Queue {
     }
 
     /// The call of `account` at `place` has taken `nanos`.
-    pub(super) fn ends(&self, account: &Account, place: Place, nanos: u64) {
+    pub(super) fn ends(account: &Account, place: Place, nanos: u64) {
         let behind = account.behind.load(Relaxed);
         account.behind.store((behind + nanos).saturating_sub(place.nanos), Relaxed);
     }

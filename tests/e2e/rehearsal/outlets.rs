@@ -55,8 +55,12 @@ async fn each_exchange_is_two_events_of_the_same_id() {
     let events = sink.events();
     assert_eq!(events.len(), 2 * ROWS + 1, "what was refused has no answer");
     for row in 0..ROWS {
-        let id = row.to_string();
+        let metadata = format!("{{%22X-Request-Id%22:[%22{row}%22]}}");
+        let of_row = |headers: &BTreeMap<String, String>| headers.get("ce-metadata") == Some(&metadata);
+        let id =
+            events.iter().find(|(headers, _)| of_row(headers)).map(|(headers, _)| headers["ce-id"].clone()).unwrap();
         let own: Vec<_> = events.iter().filter(|(headers, _)| headers["ce-id"] == id).collect();
+        assert!(own.iter().all(|(headers, _)| of_row(headers)), "{own:?}");
         let types: Vec<_> = own.iter().map(|(headers, _)| headers["ce-type"].rsplit('.').next().unwrap()).collect();
         assert_eq!(types, ["request", "response"], "in this order");
         for (headers, _) in &own {
