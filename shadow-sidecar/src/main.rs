@@ -40,7 +40,11 @@ fn main() -> ExitCode {
             return ExitCode::from(78);
         }
     };
+    let warnings = config.identity.warnings(&config.grpc_listen);
     if arguments.check_config {
+        for warning in warnings {
+            eprintln!("warning: {warning}");
+        }
         eprintln!("the configuration is valid");
         return ExitCode::SUCCESS;
     }
@@ -50,6 +54,9 @@ fn main() -> ExitCode {
             eprintln!("log: {error}");
             return ExitCode::from(78);
         }
+    }
+    for warning in warnings {
+        tracing::warn!("{warning}");
     }
     // Two at least: the exporter's thread blocks on a connection that another thread must drive.
     let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
