@@ -23,9 +23,9 @@ demo *ARGS:
 interop *ARGS:
     tests/interop/run {{ARGS}}
 
-# Licences, duplicate versions, sources
+# Advisories, licences, duplicate versions, sources
 deny:
-    cargo deny check bans licenses sources
+    cargo deny check advisories bans licenses sources
 
 # Everything that CI runs
 ci:

@@ -109,7 +109,8 @@ impl Roles {
 /// Who calls. Cheap to clone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// From the clients file, a token's subject or a certificate; absent where nobody is known.
+    /// Unique with its kind: `client:` and a name of the clients file, `sub:` and the subject of a token, or the
+    /// [name](certificate::name) in a certificate that the file does not have. Absent where nobody is known.
     pub name: Option<Arc<str>>,
     /// What it may do.
     pub roles: Roles,

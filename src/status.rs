@@ -5,7 +5,7 @@
 
 use std::{error::Error, fmt};
 
-use tonic::{Code, Status};
+use tonic::{Code, Status, metadata::MetadataValue};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 
 use crate::encode::{Refused, RequestError, Violation};
@@ -16,7 +16,11 @@ impl From<RequestError> for Status {
         match &error {
             RequestError::Undecodable(source) => Self::internal(format!("{text}: {source}")),
             RequestError::UnknownModel(_) | RequestError::UnknownVersion { .. } => Self::not_found(text),
-            RequestError::NotReady { .. } => Self::unavailable(text),
+            RequestError::NotReady { .. } => {
+                let mut status = Self::unavailable(text);
+                status.metadata_mut().insert("grpc-retry-pushback-ms", MetadataValue::from_static(LOADING));
+                status
+            }
             RequestError::TooManyRows { .. } => Self::resource_exhausted(text),
             RequestError::Invalid(_) => Self::invalid_argument(text),
             RequestError::Refused(refused) => {
@@ -26,6 +30,9 @@ impl From<RequestError> for Status {
         }
     }
 }
+
+/// Milliseconds after which a model that may not serve now may be asked again (gRFC A6): about what loading takes.
+const LOADING: &str = "1000";
 
 /// Bytes of a status on the wire: its text, percent-encoded, and its details, which hold the text once more, in base64. Clients
 /// built on gRPC's C core (Python's) and Java's take 8 KiB of metadata in all and report RESOURCE_EXHAUSTED in place of what

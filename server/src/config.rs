@@ -80,7 +80,7 @@ pub struct Settings {
     /// Streams at the same time on a connection [default: 128]
     #[arg(long, env = "UNDERSTUDY_MAX_STREAMS", value_name = "N")]
     pub max_streams: Option<u32>,
-    /// Bytes of a request message [default: 1048576]
+    /// Bytes of a request message, at most 16777216 [default: 1048576]
     #[arg(long, env = "UNDERSTUDY_MAX_REQUEST_BYTES", value_name = "BYTES")]
     pub max_request_bytes: Option<usize>,
     /// Bytes of an answer [default: 16777216]
@@ -230,6 +230,10 @@ pub struct Config {
     pub log_format: LogFormat,
 }
 
+/// The most that `max-request-bytes` may allow: the five bytes in front of a message reserve what they claim, and reading and
+/// decoding one message holds up everybody else on its worker.
+const MAX_REQUEST_BYTES: usize = 16 << 20;
+
 /// What an operator says on top of the packages: more rows, and else only stricter.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Contract {
@@ -291,7 +295,7 @@ impl Settings {
         let calls = p.number("max-in-flight", self.max_in_flight, in_flight.calls, 1..=1_000_000);
         let bytes = p.number("max-in-flight-bytes", self.max_in_flight_bytes, in_flight.bytes, 1..=1 << 40);
         let messages = MessageLimits {
-            request: p.number("max-request-bytes", self.max_request_bytes, 1 << 20, 1..=1 << 30),
+            request: p.number("max-request-bytes", self.max_request_bytes, 1 << 20, 1..=MAX_REQUEST_BYTES),
             response: p.number("max-response-bytes", self.max_response_bytes, 16 << 20, 1..=1 << 30),
             time: p.duration("request-timeout", self.request_timeout.as_deref(), Duration::from_secs(30)),
         };

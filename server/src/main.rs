@@ -45,7 +45,11 @@ fn main() -> ExitCode {
             return ExitCode::from(78);
         }
     };
+    let warnings = config.identity.warnings(&config.grpc_listen);
     if arguments.check_config {
+        for warning in warnings {
+            eprintln!("warning: {warning}");
+        }
         eprintln!("the configuration is valid");
         return ExitCode::SUCCESS;
     }
@@ -55,6 +59,9 @@ fn main() -> ExitCode {
             eprintln!("log: {error}");
             return ExitCode::from(78);
         }
+    }
+    for warning in warnings {
+        tracing::warn!("{warning}");
     }
     // For the accept loops and the start-up; requests run on the workers' own runtimes.
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {

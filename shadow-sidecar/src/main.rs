@@ -40,7 +40,11 @@ fn main() -> ExitCode {
             return ExitCode::from(78);
         }
     };
+    let warnings = config.identity.warnings(&config.grpc_listen);
     if arguments.check_config {
+        for warning in warnings {
+            eprintln!("warning: {warning}");
+        }
         eprintln!("the configuration is valid");
         return ExitCode::SUCCESS;
     }
@@ -50,6 +54,9 @@ fn main() -> ExitCode {
             eprintln!("log: {error}");
             return ExitCode::from(78);
         }
+    }
+    for warning in warnings {
+        tracing::warn!("{warning}");
     }
     // Before there are threads: each inherits it.
     if let Err(error) = rustix::process::nice(config.nice) {

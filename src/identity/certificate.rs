@@ -8,28 +8,41 @@ use x509_cert::{
     ext::pkix::{SubjectAltName, name::GeneralName},
 };
 
+/// What a URI begins with in [`name`].
+pub(super) const URI: &str = "URI:";
+/// What a DNS name begins with.
+pub(super) const DNS: &str = "DNS:";
+/// What a common name begins with.
+pub(super) const CN: &str = "CN:";
+
 /// Bytes of a name; a longer one is none.
 const MAX_NAME: usize = 256;
 
-/// The first URI among the alternative names (SPIFFE), else the first DNS name, else the common name of the subject.
+/// `URI:` and the first URI among the alternative names (SPIFFE), else `DNS:` and the first DNS name, in small letters. A
+/// certificate without alternative names has `CN:` and the common name of its subject. The kind is part of the name: a common
+/// name that looks like a URI is none, and an authority may take less care of it.
+///
 /// Absent when there is none, or the certificate (DER) can't be read.
 pub fn name(der: &[u8]) -> Option<Arc<str>> {
     let certificate = Certificate::from_der(der).ok()?;
     let tbs = certificate.tbs_certificate();
     let alternatives = tbs.get_extension::<SubjectAltName>().ok()?.map(|(_, names)| names.0).unwrap_or_default();
     let uri = alternatives.iter().find_map(|name| match name {
-        GeneralName::UniformResourceIdentifier(uri) => Some(uri.to_string()),
+        GeneralName::UniformResourceIdentifier(uri) => Some((URI, uri.to_string())),
         _ => None,
     });
     let dns = || {
         alternatives.iter().find_map(|name| match name {
-            GeneralName::DnsName(dns) => Some(dns.to_string()),
+            GeneralName::DnsName(dns) => Some((DNS, dns.as_str().to_ascii_lowercase())),
             _ => None,
         })
     };
-    let common = || tbs.subject().common_name().ok().flatten().map(|name| name.value().into_owned());
-    let name = uri.or_else(dns).or_else(common)?;
-    (!name.is_empty() && name.len() <= MAX_NAME).then(|| name.into())
+    let common = || {
+        let name = tbs.subject().common_name().ok().flatten().filter(|_| alternatives.is_empty())?;
+        Some((CN, name.value().into_owned()))
+    };
+    let (kind, name) = uri.or_else(dns).or_else(common)?;
+    (!name.is_empty() && name.len() <= MAX_NAME).then(|| format!("{kind}{name}").into())
 }
 
 /// All that a PEM file holds of what is wanted: at least one.
@@ -58,10 +71,12 @@ mod tests {
     #[test]
     fn the_uri_comes_before_the_dns_name_before_the_common_name() {
         let uri = SanType::URI("spiffe://example.org/scoring".try_into().expect("a URI"));
-        let dns = SanType::DnsName("scoring.example.org".try_into().expect("a name"));
-        assert_eq!(named("cn", vec![dns.clone(), uri]).as_deref(), Some("spiffe://example.org/scoring"));
-        assert_eq!(named("cn", vec![dns]).as_deref(), Some("scoring.example.org"));
-        assert_eq!(named("cn", vec![]).as_deref(), Some("cn"));
+        let dns = SanType::DnsName("Scoring.example.org".try_into().expect("a name"));
+        assert_eq!(named("cn", vec![dns.clone(), uri]).as_deref(), Some("URI:spiffe://example.org/scoring"));
+        assert_eq!(named("cn", vec![dns]).as_deref(), Some("DNS:scoring.example.org"));
+        assert_eq!(named("spiffe://cn", vec![]).as_deref(), Some("CN:spiffe://cn"));
+        let address = SanType::IpAddress([127, 0, 0, 1].into());
+        assert_eq!(named("cn", vec![address]), None, "whoever has alternative names goes by them");
         assert_eq!(named(&"x".repeat(1000), vec![]), None);
         assert_eq!(name(b"no certificate"), None);
     }

@@ -8,6 +8,9 @@
 //! token-sha256 = ["2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b"]
 //! certificate = ["spiffe://example.org/scoring"]
 //! ```
+//!
+//! What has `://` in it is a URI among a certificate's alternative names and nothing else. Anything else is a DNS name among
+//! them or, of a certificate without alternative names, the common name.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -17,7 +20,14 @@ use std::{
 use serde::Deserialize;
 use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 
-use super::{Caller, Role, Roles};
+use super::{
+    Caller, Role, Roles,
+    certificate::{CN, DNS, URI},
+};
+
+/// What the name of a client of the file begins with as a caller's: whoever chooses the subject of a token must not be able to
+/// choose whose quota it spends.
+const CLIENT: &str = "client:";
 
 /// A SHA-256 digest.
 pub(super) type Digest = [u8; 32];
@@ -78,7 +88,7 @@ impl Clients {
                     )),
                 }
             }
-            let caller = Caller { name: Some(Arc::from(name)), roles: granted };
+            let caller = Caller { name: Some(Arc::from(format!("{CLIENT}{name}"))), roles: granted };
             if token_sha256.is_empty() && certificate.is_empty() {
                 problems.push(format!("client '{shown}': expected token-sha256 or certificate, got neither"));
             }
@@ -93,7 +103,15 @@ impl Clients {
             }
             for certificate in certificate {
                 let taken = format!("client '{shown}': certificate '{}' is there already", certificate.escape_debug());
-                if clients.certificates.insert(certificate, caller.clone()).is_some() {
+                let names = if certificate.contains("://") {
+                    vec![format!("{URI}{certificate}")]
+                } else {
+                    vec![format!("{DNS}{}", certificate.to_ascii_lowercase()), format!("{CN}{certificate}")]
+                };
+                let inserted =
+                    names.into_iter().map(|name| clients.certificates.insert(name, caller.clone()).is_some());
+                // All of them, so that another client can't have half a name.
+                if inserted.fold(false, |taken, before| taken | before) {
                     problems.push(taken);
                 }
             }
@@ -110,7 +128,7 @@ impl Clients {
         self.tokens.get(usize::try_from(found).ok()?).map(|(_, caller)| caller)
     }
 
-    /// Whose certificate this is, by the name in it.
+    /// Whose certificate this is, by its [name](super::certificate::name).
     pub(super) fn by_certificate(&self, name: &str) -> Option<&Caller> {
         self.certificates.get(name)
     }
@@ -151,13 +169,21 @@ mod tests {
         );
         let clients = Clients::parse(text.as_bytes()).expect("clients");
         let a = clients.by_token(&hex(A).expect("a digest")).expect("known");
-        assert_eq!((a.name.as_deref(), a.roles), (Some("a"), Roles::default().with(Role::Reader)));
+        assert_eq!((a.name.as_deref(), a.roles), (Some("client:a"), Roles::default().with(Role::Reader)));
         let b = clients.by_token(&hex(B).expect("a digest")).expect("known");
-        assert_eq!(Some(b), clients.by_certificate("spiffe://b"));
+        assert_eq!(Some(b), clients.by_certificate("URI:spiffe://b"));
         assert!(b.roles.has(Role::Admin) && b.roles.has(Role::Observer) && !b.roles.has(Role::Reader));
         assert_eq!(clients.by_token(&Digest::default()), None);
         assert_eq!(Clients::default().by_token(&Digest::default()), None);
-        assert_eq!(clients.by_certificate("spiffe://a"), None);
+        for other in ["URI:spiffe://a", "CN:spiffe://b", "DNS:spiffe://b", "spiffe://b"] {
+            assert_eq!(clients.by_certificate(other), None, "{other}");
+        }
+        let text = "[[client]]\nname = 'c'\nroles = []\ncertificate = ['C.example.org']";
+        let clients = Clients::parse(text.as_bytes()).expect("clients");
+        for name in ["DNS:c.example.org", "CN:C.example.org"] {
+            assert!(clients.by_certificate(name).is_some(), "{name}");
+        }
+        assert_eq!(clients.by_certificate("URI:C.example.org"), None);
     }
 
     #[test]

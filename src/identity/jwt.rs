@@ -20,6 +20,8 @@ use super::{
 
 /// Clocks may differ by so much.
 pub(super) const LEEWAY: Duration = Duration::from_secs(30);
+/// What the subject of a token begins with as a caller's name: an issuer's names are no names of the file of clients.
+const SUBJECT: &str = "sub:";
 /// Bytes of the name of a caller.
 const MAX_NAME: usize = 256;
 /// Keys that a token without `kid` is tried with: each costs a signature check.
@@ -158,6 +160,7 @@ impl Jwt {
             Some(Value::String(roles)) => Roles::of(roles.split_ascii_whitespace().filter_map(Role::parse)),
             _ => Roles::default(),
         };
+        let name = format!("{SUBJECT}{name}");
         Some((Caller { name: Some(name.into()), roles }, (expires as u64).saturating_add(LEEWAY.as_secs())))
     }
 }

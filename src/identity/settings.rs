@@ -1,13 +1,13 @@
 //! What both processes let their operators configure about TLS and identity.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use super::{
     Access, Exposure,
     jwt::{JwtSettings, KeySource},
 };
 use crate::{
-    edge::{ClientAuthority, TlsFiles},
+    edge::{Address, ClientAuthority, TlsFiles},
     settings::Problems,
 };
 
@@ -52,6 +52,34 @@ impl Config {
     /// Whether callers are known at all.
     pub fn is_on(&self) -> bool {
         self.clients.is_some() || self.jwt.is_some()
+    }
+
+    /// What is allowed and probably not meant, for a process that listens at `listen`; each with its setting.
+    pub fn warnings(&self, listen: &Address) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let reachable = matches!(listen, Address::Tcp(address) if !address.ip().to_canonical().is_loopback());
+        if self.is_on() && self.tls.is_none() && reachable {
+            warnings.push(format!(
+                "grpc-listen: tokens come to {listen} in plaintext, and whoever reads them can call with them; expected \
+                 tls-cert, or a proxy in front that ends TLS"
+            ));
+        }
+        if let Some(JwtSettings { keys: KeySource::Url { url, .. }, .. }) = &self.jwt
+            && let Some(host) = plaintext_host(url)
+        {
+            warnings.push(format!(
+                "jwt-keys: the keys of '{host}' come in plaintext, and whoever changes them on their way can sign tokens; \
+                 expected https"
+            ));
+        }
+        if self.tls.as_ref().is_some_and(|tls| tls.clients.is_some()) && !self.is_on() {
+            warnings.push(
+                "tls-client-ca: every certificate of this authority may predict and give feedback, as far as nothing says which \
+                 client may do what; see clients"
+                    .into(),
+            );
+        }
+        warnings
     }
 }
 
@@ -131,6 +159,15 @@ impl Raw {
     }
 }
 
+/// The host of a URL that is neither HTTPS nor on this machine.
+fn plaintext_host(url: &str) -> Option<String> {
+    let url: http::Uri = url.parse().ok()?;
+    let host = url.host().filter(|_| url.scheme_str() == Some("http"))?;
+    let address: Option<IpAddr> = host.trim_start_matches('[').trim_end_matches(']').parse().ok();
+    let local = host == "localhost" || address.is_some_and(|address| address.to_canonical().is_loopback());
+    (!local).then(|| host.escape_debug().to_string())
+}
+
 /// More often would be a spin.
 fn at_least(p: &mut Problems, name: &str, interval: Duration) -> Duration {
     const SHORTEST: Duration = Duration::from_millis(10);
@@ -190,5 +227,43 @@ mod tests {
         assert_eq!((without.is_on(), without.access.observe), (false, ("tap", Exposure::Local)));
         let with = config(Raw { clients: Some("clients.toml".into()), ..Raw::default() }).expect("valid");
         assert_eq!((with.is_on(), with.access.control), (true, Exposure::Any));
+    }
+
+    #[test]
+    fn what_is_probably_not_meant_is_said() {
+        let path = || Some(PathBuf::from("x"));
+        let anywhere: Address = "0.0.0.0:8001".parse().expect("an address");
+        let warnings = |raw: Raw, listen: &Address| config(raw).expect("valid").warnings(listen);
+        let clients = || Raw { clients: path(), ..Raw::default() };
+        let jwt = |keys: &str| Raw {
+            jwt_keys: Some(keys.into()),
+            jwt_issuer: Some("x".into()),
+            jwt_audience: Some("x".into()),
+            tls_cert: path(),
+            tls_key: path(),
+            ..Raw::default()
+        };
+        assert!(warnings(Raw::default(), &anywhere).is_empty());
+        let [plaintext] = &warnings(clients(), &anywhere)[..] else { panic!("one warning") };
+        assert!(plaintext.starts_with("grpc-listen: tokens come to 0.0.0.0:8001 in plaintext"), "{plaintext}");
+        for local in ["127.0.0.1:8001", "[::1]:8001", "[::ffff:127.0.0.1]:8001", "unix:/run/x"] {
+            assert!(warnings(clients(), &local.parse().expect("an address")).is_empty(), "{local}");
+        }
+        let tls = || Raw { tls_cert: path(), tls_key: path(), ..Raw::default() };
+        assert!(warnings(Raw { clients: path(), ..tls() }, &anywhere).is_empty());
+        for url in
+            ["https://issuer/keys", "http://localhost:1/keys", "http://127.0.0.1/keys", "http://[::1]/keys", "file"]
+        {
+            assert!(warnings(jwt(url), &anywhere).is_empty(), "{url}");
+        }
+        let [keys] = &warnings(jwt("http://issuer.example.org/keys?secret"), &anywhere)[..] else {
+            panic!("one warning")
+        };
+        assert!(keys.starts_with("jwt-keys: the keys of 'issuer.example.org' come in plaintext"), "{keys}");
+        let [authority] = &warnings(Raw { tls_client_ca: path(), ..tls() }, &anywhere)[..] else {
+            panic!("one warning")
+        };
+        assert!(authority.starts_with("tls-client-ca: every certificate"), "{authority}");
+        assert!(warnings(Raw { tls_client_ca: path(), clients: path(), ..tls() }, &anywhere).is_empty());
     }
 }

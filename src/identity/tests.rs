@@ -122,7 +122,7 @@ fn a_client_of_the_file_may_do_what_its_roles_say() {
     let identity = start(raw, None);
     for _ in 0..2 {
         let caller = identity.admit(INFER, &bearer("first"), &remote()).expect("a reader");
-        assert_eq!(caller.client(&remote()), Client::Named("scoring".into()));
+        assert_eq!(caller.client(&remote()), Client::Named("client:scoring".into()));
         assert_eq!(code(&identity.admit(FEEDBACK, &bearer("first"), &remote())), Code::Ok);
         assert_eq!(code(&identity.admit(REFLECTION, &bearer("first"), &remote())), Code::Ok);
         for path in [SUBSCRIBE, LOAD] {
@@ -138,14 +138,16 @@ fn a_client_of_the_file_may_do_what_its_roles_say() {
         address: "203.0.113.7:1".parse().expect("an address"),
         certificate: Some(name.into()),
     };
-    let shadow = with("spiffe://test/shadow");
+    let shadow = with("URI:spiffe://test/shadow");
     let none = HeaderMap::new();
-    assert_eq!(identity.admit(SUBSCRIBE, &none, &shadow).expect("an observer").name.as_deref(), Some("shadow"));
+    assert_eq!(identity.admit(SUBSCRIBE, &none, &shadow).expect("an observer").name.as_deref(), Some("client:shadow"));
     assert_eq!(code(&identity.admit(INFER, &none, &shadow)), Code::PermissionDenied);
-    assert_eq!(code(&identity.admit(INFER, &none, &with("spiffe://test/other"))), Code::PermissionDenied);
+    assert_eq!(code(&identity.admit(INFER, &none, &with("URI:spiffe://test/other"))), Code::PermissionDenied);
     // A token says who calls through a certificate; a bad one is not made good by it.
     let caller = identity.admit(INFER, &bearer("first"), &shadow).expect("a reader");
-    assert_eq!(caller.name.as_deref(), Some("scoring"));
+    assert_eq!(caller.name.as_deref(), Some("client:scoring"));
+    // A common name that looks like a URI is none.
+    assert_eq!(code(&identity.admit(SUBSCRIBE, &none, &with("CN:spiffe://test/shadow"))), Code::PermissionDenied);
     assert_eq!(code(&identity.admit(SUBSCRIBE, &bearer("bad"), &shadow)), Code::Unauthenticated);
 
     let mut two = bearer("first");
@@ -216,7 +218,7 @@ fn tokens_must_be_signed_and_meant_for_us_and_now() {
     ] {
         for _ in 0..2 {
             let caller = identity.admit(INFER, &bearer(&token), &remote()).unwrap_or_else(|e| panic!("{what}: {e}"));
-            assert_eq!(caller.name.as_deref(), Some("scoring"), "{what}");
+            assert_eq!(caller.name.as_deref(), Some("sub:scoring"), "{what}");
         }
         assert_eq!(code(&identity.admit(SUBSCRIBE, &bearer(&token), &remote())), Code::PermissionDenied, "{what}");
     }

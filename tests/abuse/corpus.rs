@@ -4,6 +4,7 @@
 
 use support::target::How;
 
+mod floors;
 mod table;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

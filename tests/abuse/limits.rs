@@ -61,7 +61,7 @@ pub(crate) async fn bytes_in_flight(report: &mut Report, how: &How, flags: &[&st
 
 /// P12: 100,000 rows take longer than any of these deadlines allows.
 pub(crate) async fn deadlines(report: &mut Report, how: &How, flags: &[&str], calls: u32) {
-    let flags = [flags, &["--max-rows", "1000000", "--max-request-bytes", "33554432"]].concat();
+    let flags = [flags, &["--max-rows", "1000000", "--max-request-bytes", "16777216"]].concat();
     let target = how.start(&flags).await.expect("the server starts");
     // How late this machine wakes a task up: no server is more in time than that.
     let floor = tokio::spawn(async {

@@ -262,9 +262,11 @@ async fn limits_hold_for_a_name_and_not_for_an_address() {
     // The same address, another name.
     let other = callers.issuer.token(&Issuer::claims("other", &["reader"]));
     assert_eq!(connection.call(&predict(&other)).await.status, Some(0));
-    // The same name by another kind of token.
+    // A subject that is called as a client of the file is somebody else, and spends a quota of its own.
     let same = callers.issuer.token(&Issuer::claims("reader", &["reader"]));
-    assert_eq!(connection.call(&predict(&same)).await.status, Some(RESOURCE_EXHAUSTED));
+    for status in [0, 0, RESOURCE_EXHAUSTED] {
+        assert_eq!(connection.call(&predict(&same)).await.status, Some(status));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

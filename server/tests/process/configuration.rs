@@ -54,6 +54,8 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
         ("wrokers = 2", None, None, 78, "unknown field `wrokers`"),
         ("\nworkers = 'two'", None, None, 78, "line 3"),
         ("workers = ", None, None, 78, "line 2"),
+        ("max-request-bytes = 16777217", None, None, 78, "max-request-bytes: expected 1 to 16777216, got 16777217"),
+        ("clients = 'clients.toml'", None, None, 0, "warning: grpc-listen: tokens come to 0.0.0.0:8001 in plaintext"),
     ] {
         fs::write(&file, format!("{good}{toml}\n")).unwrap();
         let mut flags = vec!["--check-config", "--config", file.to_str().unwrap()];

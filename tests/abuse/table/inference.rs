@@ -121,6 +121,7 @@ async fn loading(how: &How) -> Try {
         Some(reply) => {
             let mut tried = Try::expect(NAME, word(&reply), &["14"]);
             tried.require(started.is_ok(), format!("the server starts, {started:?}"));
+            tried.require(reply.metadata.contains_key("grpc-retry-pushback-ms"), "expected grpc-retry-pushback-ms");
             tried
         }
         None => Try::absent(NAME, "loading was too quick to see anything"),
