@@ -204,9 +204,16 @@ const TASKS_BETWEEN_READS: u32 = 16;
 #[derive(Debug)]
 pub struct Edge {
     workers: Vec<thread::JoinHandle<()>>,
+    /// Its other ends are with the workers; nothing is ever sent.
+    working: mpsc::Receiver<()>,
     accepting: Vec<tokio::task::JoinHandle<()>>,
+    beating: tokio::task::JoinHandle<()>,
     pulse: Pulse,
+    grace: Duration,
 }
+
+/// What workers may take beyond the grace of their connections. One that does not turn would never end.
+const OVERDUE: Duration = Duration::from_secs(1);
 
 impl Edge {
     /// Accepts from `listeners` on the current runtime and serves on threads of its own, until
@@ -217,7 +224,9 @@ impl Edge {
     pub fn start<F: Front>(setup: &Setup<'_>, listeners: Vec<Listener>, front: &F) -> io::Result<Self> {
         let Setup { name, workers, limits, tls, phases, instruments } = *setup;
         let workers = workers.max(1);
-        let pulse = Pulse::new(workers);
+        // The last one is the runtime on which connections are accepted.
+        let pulse = Pulse::new(workers + 1);
+        let (worker_is_there, working) = mpsc::channel(1);
         let places = accept::Places::new(limits, instruments.clone());
         let mut senders = Vec::new();
         let mut threads = Vec::new();
@@ -239,7 +248,9 @@ impl Edge {
             let (parking, waking) = (turns.clone(), turns.clone());
             runtime.on_thread_park(move || parking.parks()).on_thread_unpark(move || waking.wakes());
             let runtime = runtime.event_interval(TASKS_BETWEEN_READS).enable_all().build()?;
+            let is_there = worker_is_there.clone();
             threads.push(thread::Builder::new().name(format!("{name}-{worker}")).spawn(move || {
+                let _is_there = is_there;
                 runtime.block_on(async move {
                     let beating = tokio::spawn(beat);
                     let calling = tokio::spawn(async move { turns.call().await });
@@ -250,7 +261,8 @@ impl Edge {
             })?);
         }
         let accepting = accept::start(listeners, &senders, &places, phases)?;
-        Ok(Self { workers: threads, accepting, pulse })
+        let beating = tokio::spawn(pulse.beat(workers));
+        Ok(Self { workers: threads, working, accepting, beating, pulse, grace: limits.grace })
     }
 
     /// Tells whether its threads still turn.
@@ -259,19 +271,19 @@ impl Edge {
     }
 
     /// Waits until all connections have ended: after [`Phase::Closing`](crate::shutdown::Phase::Closing), at most
-    /// [`Limits::grace`] later.
-    pub async fn ended(self) {
+    /// [`Limits::grace`] and a second later, even when a worker does not turn.
+    pub async fn ended(mut self) {
         for task in self.accepting {
             drop(task.await);
         }
-        let workers = self.workers;
-        let joined = tokio::task::spawn_blocking(move || {
-            for worker in workers {
-                if worker.join().is_err() {
-                    tracing::error!("a worker thread has panicked");
-                }
+        self.beating.abort();
+        let in_time = tokio::time::timeout(self.grace + OVERDUE, self.working.recv()).await.is_ok();
+        for (number, worker) in self.workers.into_iter().enumerate() {
+            if !in_time && !worker.is_finished() {
+                tracing::error!(worker = number, grace = ?self.grace, "a worker thread does not end; it is left behind");
+            } else if worker.join().is_err() {
+                tracing::error!(worker = number, "a worker thread has panicked");
             }
-        });
-        drop(joined.await);
+        }
     }
 }

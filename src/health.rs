@@ -39,8 +39,18 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// What is serving. Cheap to clone; every clone sees the same.
 #[derive(Clone, Debug)]
 pub struct Registry {
-    states: watch::Sender<BTreeMap<String, bool>>,
+    states: watch::Sender<States>,
     phases: Phases,
+    /// On whichever port.
+    watches: Arc<Watches>,
+}
+
+#[derive(Debug)]
+struct States {
+    /// By name, whether it is serving.
+    names: BTreeMap<String, bool>,
+    /// The threads that serve do.
+    turning: bool,
 }
 
 impl Registry {
@@ -48,14 +58,15 @@ impl Registry {
     /// service that the process is there for), are not until [`Registry::set_ready`].
     pub fn new(own: &[&str], phases: &Phases) -> Self {
         let names = READINESS.iter().chain(&["startup"]).chain(own);
-        let mut states: BTreeMap<String, bool> = names.map(|name| ((*name).to_owned(), false)).collect();
-        states.insert("liveness".into(), true);
-        Self { states: watch::Sender::new(states), phases: phases.clone() }
+        let mut names: BTreeMap<String, bool> = names.map(|name| ((*name).to_owned(), false)).collect();
+        names.insert("liveness".into(), true);
+        let states = watch::Sender::new(States { names, turning: true });
+        Self { states, phases: phases.clone(), watches: Arc::default() }
     }
 
     /// Sets one name; it becomes known by that.
     pub fn set(&self, name: &str, serving: bool) {
-        self.states.send_if_modified(|states| states.insert(name.to_owned(), serving) != Some(serving));
+        self.states.send_if_modified(|states| states.names.insert(name.to_owned(), serving) != Some(serving));
     }
 
     /// Sets readiness and `own`, the names that share it. `startup` becomes SERVING with the first readiness and stays.
@@ -63,10 +74,10 @@ impl Registry {
         self.states.send_if_modified(|states| {
             let mut changed = false;
             for name in READINESS.iter().chain(own) {
-                changed |= states.insert((*name).to_owned(), ready) != Some(ready);
+                changed |= states.names.insert((*name).to_owned(), ready) != Some(ready);
             }
             if ready {
-                changed |= states.insert("startup".into(), true) != Some(true);
+                changed |= states.names.insert("startup".into(), true) != Some(true);
             }
             changed
         });
@@ -74,23 +85,30 @@ impl Registry {
 
     /// Forgets a name: Check says NOT_FOUND, an open Watch SERVICE_UNKNOWN.
     pub fn remove(&self, name: &str) {
-        self.states.send_if_modified(|states| states.remove(name).is_some());
+        self.states.send_if_modified(|states| states.names.remove(name).is_some());
+    }
+
+    /// Whether the threads that serve do. While one of them does not, nothing is serving, `liveness` and `startup` included.
+    pub(crate) fn set_turning(&self, turning: bool) {
+        self.states.send_if_modified(|states| std::mem::replace(&mut states.turning, turning) != turning);
     }
 
     /// Whether `name` is serving now; absent when it is not known. While draining nothing is but `liveness` and `startup`.
     pub fn serving(&self, name: &str) -> Option<bool> {
-        let serving = *self.states.borrow().get(name)?;
+        let states = self.states.borrow();
+        let serving = *states.names.get(name)? && states.turning;
+        drop(states);
         Some(serving && (self.phases.now() < Phase::Draining || matches!(name, "liveness" | "startup")))
     }
 
     /// Every name that is known, for the log: a probe with a typo is a restart loop.
     pub fn names(&self) -> Vec<String> {
-        self.states.borrow().keys().cloned().collect()
+        self.states.borrow().names.keys().cloned().collect()
     }
 
     /// The gRPC service.
     pub fn service(&self) -> HealthServer<Service> {
-        HealthServer::new(Service { registry: self.clone(), watches: Arc::default() })
+        HealthServer::new(Service { registry: self.clone() })
     }
 }
 
@@ -98,10 +116,9 @@ impl Registry {
 #[derive(Debug)]
 pub struct Service {
     registry: Registry,
-    watches: Arc<Watches>,
 }
 
-/// Open streams of Watch, by client; whoever comes over the admin port is nobody.
+/// Open streams of Watch, by client.
 #[derive(Debug, Default)]
 struct Watches(Mutex<HashMap<Option<Client>, usize>>);
 
@@ -175,7 +192,7 @@ impl Health for Service {
     async fn watch(&self, request: Request<HealthCheckRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let client = request.extensions().get::<Client>().cloned();
         let name = checked(request)?;
-        let watching = self.watches.begin(client)?;
+        let watching = self.registry.watches.begin(client)?;
         let (send, receive) = mpsc::channel(1);
         let registry = self.registry.clone();
         tokio::spawn(async move {

@@ -307,8 +307,13 @@ impl Identity {
         };
         let known = match &self.known {
             Some(known) if need != Need::Health || !self.access.health_open => known,
-            // A certificate that nobody asked about is still a name.
-            _ => return Ok(Caller { name: peer.certificate().cloned(), roles: Roles::of([role]) }),
+            // A certificate or a token that nobody asked for is still a name, and what is counted is counted by it.
+            known => {
+                let shown = known.as_ref().filter(|_| headers.contains_key(AUTHORIZATION));
+                let caller = shown.and_then(|known| known.authenticate(headers, peer).ok());
+                let name = caller.map_or_else(|| peer.certificate().cloned(), |caller| caller.name);
+                return Ok(Caller { name, roles: Roles::of([role]) });
+            }
         };
         let caller = known.authenticate(headers, peer)?;
         if caller.roles.has(role) {

@@ -1,7 +1,9 @@
 //! The end of a process, in phases that everything with a long life follows: answer as before, say "not serving" and go on
 //! answering, take no new connections and finish what is in flight, be gone.
 
-use tokio::sync::watch;
+use std::thread;
+
+use tokio::sync::{oneshot, watch};
 
 /// Where a process is in its life. The order is the order of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,24 +57,35 @@ impl Phases {
     }
 }
 
-/// Completes on SIGTERM or SIGINT. A second signal ends the process at once with exit code 130.
+/// Completes on SIGTERM or SIGINT. A second signal ends the process at once with exit code 130, whatever the caller's runtime is doing
+/// or whether it is there at all: a thread of its own waits for it.
 ///
 /// # Errors
 /// The handlers can't be installed.
 pub fn signal() -> std::io::Result<impl Future<Output = ()> + Send> {
     use tokio::signal::unix::{SignalKind, signal};
-    let mut term = signal(SignalKind::terminate())?;
-    let mut int = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        let which = tokio::select! {
-            _ = term.recv() => "SIGTERM",
-            _ = int.recv() => "SIGINT",
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let (mut term, mut int) = {
+        let _within = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+    };
+    let (send, receive) = oneshot::channel();
+    let waiting = async move {
+        let mut next = async || {
+            tokio::select! {
+                _ = term.recv() => "SIGTERM",
+                _ = int.recv() => "SIGINT",
+            }
         };
+        let which = next().await;
         tracing::info!(signal = which, "shutting down; a second signal ends the process at once");
-        tokio::spawn(async move {
-            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
-            #[expect(clippy::exit, reason = "whoever signals twice does not want to wait for destructors")]
-            std::process::exit(130);
-        });
-    })
+        if send.send(()).is_err() {
+            tracing::debug!("nobody waits for the signal any more: the process is on its way out already");
+        }
+        next().await;
+        #[expect(clippy::exit, reason = "whoever signals twice does not want to wait for destructors")]
+        std::process::exit(130);
+    };
+    thread::Builder::new().name("signals".into()).spawn(move || runtime.block_on(waiting))?;
+    Ok(async move { drop(receive.await) })
 }

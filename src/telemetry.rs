@@ -1,6 +1,6 @@
 //! Logs and the Prometheus recorder, the same for both processes.
 
-use std::str::FromStr;
+use std::{panic::Location, str::FromStr};
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusRecorder};
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
@@ -44,10 +44,14 @@ pub fn log(filter: EnvFilter, format: LogFormat) {
     let text = (format == LogFormat::Text).then(|| fmt::layer().with_ansi(terminal).with_writer(std::io::stderr));
     tracing_subscriber::registry().with(filter).with(json).with(text).init();
     std::panic::set_hook(Box::new(|panic| {
-        let message = panic.payload_as_str().unwrap_or("no message");
-        let place = panic.location().map(ToString::to_string);
-        tracing::error!(message, place, thread = std::thread::current().name(), "a bug: panicked");
+        panicked(panic.payload_as_str().unwrap_or("no message"), panic.location());
     }));
+}
+
+/// `panic`, because `message` is the name of an event's own text.
+fn panicked(panic: &str, location: Option<&Location<'_>>) {
+    let place = location.map(ToString::to_string);
+    tracing::error!(panic, place, thread = std::thread::current().name(), "a bug: panicked");
 }
 
 /// Upper bounds of a latency histogram, in seconds: 10 µs to 10 s.
@@ -66,4 +70,44 @@ pub fn recorder(buckets: &[(&str, &[f64])]) -> Result<PrometheusRecorder, BuildE
         builder = builder.set_buckets_for_metric(Matcher::Full((*name).into()), bounds)?;
     }
     Ok(builder.build_recorder())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{self, Write},
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no panic").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// P46: a name that is there twice makes the line no object that every reader takes.
+    #[test]
+    fn a_panic_is_one_object_with_each_name_once() {
+        let log = Log::default();
+        let writer = log.clone();
+        let layer = fmt::layer().json().flatten_event(true).with_writer(move || writer.clone());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            panicked("index out of bounds", Some(Location::caller()));
+        });
+        let line = String::from_utf8(log.0.lock().expect("no panic").clone()).expect("text");
+        let object: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+        assert_eq!((&object["message"], &object["panic"]), (&"a bug: panicked".into(), &"index out of bounds".into()));
+        for name in ["message", "panic", "place", "thread"] {
+            assert_eq!(line.matches(&format!("\"{name}\":")).count(), 1, "{line}");
+        }
+    }
 }

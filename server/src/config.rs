@@ -168,6 +168,9 @@ pub struct Settings {
     /// observer, too [default: local; any with clients or jwt-keys]
     #[arg(long, env = "UNDERSTUDY_TAP", value_name = "WHO")]
     pub tap: Option<String>,
+    /// Subscribers of the tap at the same time; each may keep tap-queue-bytes [default: 16]
+    #[arg(long, env = "UNDERSTUDY_TAP_SUBSCRIBERS", value_name = "N")]
+    pub tap_subscribers: Option<usize>,
     /// Exchanges that may wait for one subscriber; more are dropped and counted [default: 4096]
     #[arg(long, env = "UNDERSTUDY_TAP_QUEUE", value_name = "N")]
     pub tap_queue: Option<usize>,
@@ -218,6 +221,8 @@ pub struct Config {
     pub self_test_interval: Duration,
     /// TLS, and who may call what.
     pub identity: identity::settings::Config,
+    /// Subscribers at the same time.
+    pub tap_subscribers: usize,
     /// Exchanges that may wait for one subscriber.
     pub tap_queue: usize,
     /// Bytes that may wait for one subscriber.
@@ -406,6 +411,7 @@ impl Settings {
                 health_open: self.health_open,
             }
             .validate(p, ("tap", self.tap.as_deref())),
+            tap_subscribers: p.number("tap-subscribers", self.tap_subscribers, 16, 1..=1024),
             tap_queue: p.number("tap-queue", self.tap_queue, 4096, 1..=1 << 20),
             tap_queue_bytes: p.number("tap-queue-bytes", self.tap_queue_bytes, 32 << 20, 1..=1 << 40),
             ports_file: self.ports_file,

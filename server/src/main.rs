@@ -65,7 +65,12 @@ fn main() -> ExitCode {
     }
     // For the accept loops and the start-up; requests run on the workers' own runtimes.
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(run(config)),
+        Ok(runtime) => {
+            let code = runtime.block_on(run(config));
+            // Models that are still being loaded need not be.
+            runtime.shutdown_background();
+            code
+        }
         Err(error) => {
             tracing::error!(%error, "no runtime");
             ExitCode::from(70)

@@ -2,9 +2,9 @@
 //! `understudy_<what>_<unit>[_total]`.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Instant,
 };
 
@@ -44,7 +44,12 @@ pub struct Metrics {
     other: Arc<MethodMetrics>,
     /// Subscribers of the tap.
     pub subscribers: Gauge,
+    /// Names of subscribers that have series: a series is for ever.
+    named: Mutex<BTreeSet<String>>,
 }
+
+/// Subscribers by whose names exchanges are told apart; those of later ones are `other`.
+const NAMED_SUBSCRIBERS: usize = 16;
 
 impl fmt::Debug for Metrics {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -205,7 +210,7 @@ impl Metrics {
         let of = |path: &str| Arc::new(MethodMetrics::new(path.trim_start_matches('/'), &recorder));
         let methods = methods().into_iter().map(|path| (path.clone(), of(&path))).collect();
         let other = of("other");
-        Ok(Self { recorder, methods, other, subscribers })
+        Ok(Self { recorder, methods, other, subscribers, named: Mutex::default() })
     }
 
     /// The instruments of a gRPC path; unknown paths share one series.
@@ -241,8 +246,12 @@ impl Metrics {
         })
     }
 
-    /// Registers a subscriber of the tap.
+    /// Registers a subscriber of the tap. Its name is a client's word: beyond the first few all share one.
     pub fn tap(&self, subscriber: &str) -> TapMetrics {
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = named.contains(subscriber) || named.len() < NAMED_SUBSCRIBERS && named.insert(subscriber.into());
+        drop(named);
+        let subscriber = if is_known { subscriber } else { "other" };
         metrics::with_local_recorder(&*self.recorder, || {
             let of = |outcome: &'static str| counter!(TAP, "subscriber" => subscriber.to_owned(), "outcome" => outcome);
             TapMetrics {

@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use model::{Batch, Model, Predictions, Profile, SelfTestError, Suspicion};
 use understudy::{
     encode::{RequestError, Rules},
+    shutdown::{Phase, Phases},
     source::{self, SourceError},
     v1,
 };
@@ -59,6 +60,9 @@ pub enum ModelsError {
         /// Which row and node, expected and got.
         source: SelfTestError,
     },
+    /// The process ends before they are all there.
+    #[error("given up: the process ends")]
+    Ended,
     /// Two packages claim the same name and version.
     #[error("{}: model '{name}' version {version} is served from another directory already", path.display())]
     Twice {
@@ -101,6 +105,11 @@ impl Served {
         self.ready.load(Ordering::Relaxed)
     }
 
+    #[cfg(test)]
+    pub(crate) fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Relaxed);
+    }
+
     /// Predicts the golden rows and keeps the outcome.
     ///
     /// # Errors
@@ -114,14 +123,23 @@ impl Served {
 }
 
 impl Models {
-    /// Loads and self-tests every package below `directories` and then serves them all.
+    /// Loads and self-tests every package below `directories` and then serves them all; unless the process ends in between.
     ///
     /// # Errors
     /// The first package that may not serve; then nothing is served.
-    pub fn load(&self, directories: &[PathBuf], metrics: &Metrics, contract: &Contract) -> Result<(), ModelsError> {
+    pub fn load(
+        &self,
+        directories: &[PathBuf],
+        metrics: &Metrics,
+        contract: &Contract,
+        phases: &Phases,
+    ) -> Result<(), ModelsError> {
         let mut catalog = Catalog::new();
         for path in directories.iter().map(|directory| source::packages(directory)) {
             for path in path? {
+                if phases.now() > Phase::Running {
+                    return Err(ModelsError::Ended);
+                }
                 let started = Instant::now();
                 let model = source::load(&path)?;
                 let served = Served::new(model, metrics, contract);

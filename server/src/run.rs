@@ -77,6 +77,17 @@ pub struct Server {
     self_tests: JoinHandle<()>,
 }
 
+/// A start that has not come to its end: what listens already ends with it.
+struct Starting(Option<Shutdown>);
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        if let Some(shutdown) = &self.0 {
+            shutdown.advance(Phase::Closing);
+        }
+    }
+}
+
 /// Where a server listens.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Addresses {
@@ -92,14 +103,13 @@ impl Server {
     /// Listens, loads and self-tests the models, and returns when ready. Until then health says NOT_SERVING.
     ///
     /// # Errors
-    /// Nothing listens any more when this fails.
+    /// Nothing listens any more when this fails or is given up.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let (shutdown, phases) = Shutdown::new();
-        let bound = Self::serve(config, shutdown.clone(), phases).await;
-        if bound.is_err() {
-            shutdown.advance(Phase::Closing);
-        }
-        bound
+        let mut starting = Starting(Some(shutdown.clone()));
+        let server = Self::serve(config, shutdown, phases).await?;
+        starting.0 = None;
+        Ok(server)
     }
 
     async fn serve(config: Config, shutdown: Shutdown, phases: Phases) -> Result<Self, StartError> {
@@ -139,7 +149,7 @@ impl Server {
         let models = Arc::new(Models::default());
         let predictor = Arc::new(Predictor {
             models: models.clone(),
-            tap: Arc::new(Tap::new(metrics.clone(), config.tap_queue, config.tap_queue_bytes)),
+            tap: Arc::new(Tap::new(metrics.clone(), config.tap_subscribers, config.tap_queue, config.tap_queue_bytes)),
             compute: Compute::start(
                 config.compute_threads,
                 config.compute_queue,
@@ -172,12 +182,11 @@ impl Server {
 
         let loading = models.clone();
         let (directories, contract) = (config.models.clone(), config.contract.clone());
-        tokio::task::spawn_blocking(move || loading.load(&directories, &metrics, &contract))
+        tokio::task::spawn_blocking(move || loading.load(&directories, &metrics, &contract, &phases))
             .await
             .map_err(system)?
             .map_err(StartError::Models)?;
-        report_models(&models, &health);
-        health.set_ready(&OWN, true);
+        report(&models, &health);
         let self_tests = tokio::spawn(self_test(models, health.clone(), config.self_test_interval));
         if let Some(path) = &config.ports_file {
             let text = serde_json::to_string(&addresses).map_err(system)?;
@@ -210,14 +219,16 @@ impl Server {
     }
 }
 
-/// Tells health about every model: `model/<name>` for the newest version, `model/<name>/<version>` for each.
-fn report_models(models: &Models, health: &Registry) {
+/// Tells health about every model: `model/<name>` for the newest version, `model/<name>/<version>` for each. The server is ready as long
+/// as one of them is: that another fails its self-test is no reason to send away those who ask for this one.
+fn report(models: &Models, health: &Registry) {
     for served in models.all() {
         let (name, version) = (served.model.name(), served.model.version());
         health.set(&format!("model/{name}/{version}"), served.is_ready());
         // In order of version: the newest comes last and stays.
         health.set(&format!("model/{name}"), served.is_ready());
     }
+    health.set_ready(&OWN, models.all().iter().any(|served| served.is_ready()));
 }
 
 /// Predicts the golden rows again and again: memory that has gone bad must not go on predicting.
@@ -227,19 +238,48 @@ async fn self_test(models: Arc<Models>, health: Registry, interval: Duration) {
     loop {
         ticks.tick().await;
         let tested = models.clone();
-        let all_passed = tokio::task::spawn_blocking(move || {
-            let mut all_passed = true;
+        let ran = tokio::task::spawn_blocking(move || {
             for served in tested.all() {
                 if let Err(error) = served.self_test() {
-                    all_passed = false;
                     tracing::error!(model = served.model.name(), version = served.model.version(), error = %Chain(&error), "self-test failed");
                 }
             }
-            all_passed
         })
-        .await
-        .unwrap_or(false);
-        report_models(&models, &health);
-        health.set_ready(&OWN, all_passed);
+        .await;
+        report(&models, &health);
+        if let Err(error) = ran {
+            tracing::error!(%error, "the golden rows could not be predicted");
+            health.set_ready(&OWN, false);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Contract;
+
+    #[test]
+    fn a_model_that_fails_takes_down_itself_and_the_server_only_with_the_last() {
+        let (_shutdown, phases) = Shutdown::new();
+        let (models, health) = (Models::default(), Registry::new(&OWN, &phases));
+        let examples = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
+        let of = |model: &str| PathBuf::from(format!("{examples}/models/{model}"));
+        let metrics = Metrics::new().expect("a recorder");
+        models
+            .load(&[of("adult"), of("adult-candidate")], &metrics, &Contract::default(), &phases)
+            .expect("the examples");
+        report(&models, &health);
+        let serving = |name: &str| health.serving(name).expect("a known name");
+        let all = models.all();
+        let [first, second] = [0, 1].map(|n| format!("model/{}/{}", all[n].model.name(), all[n].model.version()));
+        assert!(serving("") && serving(&first) && serving(&second));
+        all[0].set_ready(false);
+        report(&models, &health);
+        assert!(serving("") && serving("readiness") && serving(INFERENCE), "the other one is served");
+        assert!(!serving(&first) && serving(&second));
+        all[1].set_ready(false);
+        report(&models, &health);
+        assert!(!serving("") && !serving(&second) && serving("startup"));
     }
 }

@@ -95,6 +95,7 @@ impl edge::Front for Front {
         let caller = match identity.admit(path, request.headers(), &peer) {
             Ok(caller) => caller,
             Err(status) => {
+                let status = gate.admission.denied(&peer).err().unwrap_or(status);
                 metrics.method(path).ended(status.code(), started);
                 return edge::denied(&request, &status);
             }

@@ -19,6 +19,8 @@ pub struct Tap {
     /// Held while the list is replaced; never on the path of a request.
     changing: Mutex<()>,
     metrics: Arc<Metrics>,
+    /// Subscribers at the same time.
+    most: usize,
     /// Exchanges that may wait for one subscriber.
     queue: usize,
     /// Bytes that may wait for one subscriber.
@@ -56,9 +58,9 @@ pub struct Subscription {
 }
 
 impl Tap {
-    /// Nobody listens yet.
-    pub fn new(metrics: Arc<Metrics>, queue: usize, queue_bytes: usize) -> Self {
-        Self { subscribers: ArcSwap::default(), changing: Mutex::new(()), metrics, queue, queue_bytes }
+    /// Nobody listens yet. At most `most` will, each with a queue of so many exchanges and bytes.
+    pub fn new(metrics: Arc<Metrics>, most: usize, queue: usize, queue_bytes: usize) -> Self {
+        Self { subscribers: ArcSwap::default(), changing: Mutex::new(()), metrics, most, queue, queue_bytes }
     }
 
     /// Offers the exchange that `make` builds to every subscriber. `make` is not called when nobody listens.
@@ -73,7 +75,14 @@ impl Tap {
     }
 
     /// A new subscriber.
-    pub fn subscribe(self: &Arc<Self>, request: &SubscribeRequest) -> Subscription {
+    ///
+    /// # Errors
+    /// How many there are, if there may be no more.
+    pub fn subscribe(self: &Arc<Self>, request: &SubscribeRequest) -> Result<Subscription, usize> {
+        let _guard = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.subscribers.load().len() >= self.most {
+            return Err(self.most);
+        }
         let name: String = request.subscriber.chars().filter(|c| !c.is_control()).take(64).collect();
         let (send, receive) = mpsc::channel(self.queue);
         let rate = request.sample_rate;
@@ -85,11 +94,11 @@ impl Tap {
             metrics: self.metrics.tap(&name),
         });
         self.change(|subscribers| subscribers.push(subscriber.clone()));
-        Subscription { tap: self.clone(), subscriber, queue: receive }
+        Ok(Subscription { tap: self.clone(), subscriber, queue: receive })
     }
 
+    /// While `changing` is held.
     fn change(&self, change: impl FnOnce(&mut Vec<Arc<Subscriber>>)) {
-        let _guard = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut subscribers = self.subscribers.load().as_ref().clone();
         change(&mut subscribers);
         self.metrics.subscribers.set(subscribers.len() as f64);
@@ -150,7 +159,9 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
+        let guard = self.tap.changing.lock().unwrap_or_else(PoisonError::into_inner);
         self.tap.change(|subscribers| subscribers.retain(|other| !Arc::ptr_eq(other, &self.subscriber)));
+        drop(guard);
         self.queue.close();
         while self.queue.try_recv().is_ok() {
             self.subscriber.metrics.gone.increment(1);
@@ -163,7 +174,7 @@ mod tests {
     use super::*;
 
     fn tap(queue: usize, bytes: usize) -> Arc<Tap> {
-        Arc::new(Tap::new(Arc::new(Metrics::new().expect("a recorder")), queue, bytes))
+        Arc::new(Tap::new(Arc::new(Metrics::new().expect("a recorder")), 2, queue, bytes))
     }
 
     fn exchange(model: &str, bytes: usize) -> Exchange {
@@ -178,7 +189,7 @@ mod tests {
     #[tokio::test]
     async fn what_does_not_fit_is_dropped_and_counted() {
         let tap = tap(2, 1 << 20);
-        let mut subscription = tap.subscribe(&SubscribeRequest::default());
+        let mut subscription = tap.subscribe(&SubscribeRequest::default()).expect("a place");
         for _ in 0..5 {
             tap.offer(|| exchange("a", 10));
         }
@@ -192,7 +203,7 @@ mod tests {
     #[tokio::test]
     async fn the_queue_is_bounded_in_bytes_and_frees_them() {
         let tap = tap(1000, 3000);
-        let mut subscription = tap.subscribe(&SubscribeRequest::default());
+        let mut subscription = tap.subscribe(&SubscribeRequest::default()).expect("a place");
         for round in 1..=3 {
             for _ in 0..4 {
                 tap.offer(|| exchange("a", 1000));
@@ -204,11 +215,21 @@ mod tests {
         assert_eq!(subscription.counts().dropped_queue_full, 6);
     }
 
+    #[test]
+    fn there_are_so_many_subscribers() {
+        let tap = tap(1, 1);
+        let subscribe = || tap.subscribe(&SubscribeRequest::default());
+        let both = [subscribe().expect("the first"), subscribe().expect("the second")];
+        assert_eq!(subscribe().expect_err("a third"), 2);
+        drop(both);
+        subscribe().expect("a place again");
+    }
+
     #[tokio::test]
     async fn a_subscriber_gets_its_models_and_its_share() {
         let tap = tap(100_000, 1 << 30);
         let request = SubscribeRequest { models: vec!["a".into()], sample_rate: 0.25, ..Default::default() };
-        let subscription = tap.subscribe(&request);
+        let subscription = tap.subscribe(&request).expect("a place");
         for _ in 0..20_000 {
             tap.offer(|| exchange("a", 0));
             tap.offer(|| exchange("b", 0));

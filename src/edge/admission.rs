@@ -123,6 +123,19 @@ impl Admission {
         Ok(permit)
     }
 
+    /// A call from `peer` was denied before it began. Whoever is nobody has a rate, too: that of the address.
+    ///
+    /// # Errors
+    /// RESOURCE_EXHAUSTED when it is over it, in place of the denial.
+    pub fn denied(&self, peer: &Peer) -> Result<(), Status> {
+        match &self.accounts {
+            Some(accounts) if self.limits.client_calls_a_minute.is_some() => {
+                self.charge(accounts, &accounts.of(Client::from(peer)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A call that is not counted.
     pub(super) fn exempt(self: &Arc<Self>) -> Permit {
         Permit { admission: self.clone(), bytes: 0, place: Place::Exempt, account: None, counted: false }

@@ -48,14 +48,14 @@ impl Pulse {
         }
     }
 
-    /// The threads that do not turn, by their number.
+    /// The threads that do not turn, by their number; the last one is that of the runtime which accepts.
     fn stuck(&self) -> Vec<usize> {
         let now = self.0.began.elapsed();
         let late = |beat: &AtomicU64| now.saturating_sub(Duration::from_millis(beat.load(Ordering::Relaxed))) > STUCK;
         self.0.beats.iter().enumerate().filter(|(_, beat)| late(beat)).map(|(thread, _)| thread).collect()
     }
 
-    /// Makes `liveness` follow the threads, from a thread that has nothing else to do, until [`Phase::Closing`].
+    /// Makes every name follow the threads, from a thread that has nothing else to do, until [`Phase::Closing`].
     ///
     /// # Errors
     /// The thread can't be started.
@@ -72,7 +72,7 @@ impl Pulse {
                 let stuck = if stopped { Vec::new() } else { self.stuck() };
                 if stuck != said {
                     tracing::error!(threads = ?stuck, after = ?STUCK, "threads that do not turn have changed");
-                    health.set("liveness", stuck.is_empty());
+                    health.set_turning(stuck.is_empty());
                     said = stuck;
                 }
             }

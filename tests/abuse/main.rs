@@ -14,6 +14,7 @@ mod life;
 mod limits;
 mod load;
 mod privacy;
+mod shares;
 mod stall;
 mod table;
 mod victim;
@@ -118,6 +119,7 @@ async fn promises(
     }
     if wanted("P11") {
         limits::bytes_in_flight(report, how, flags).await;
+        shares::half_open(report, how).await;
     }
     if wanted("P12") {
         limits::deadlines(report, how, flags, if quick { 100 } else { 400 }).await;
@@ -164,8 +166,15 @@ async fn promises(
         stall::silent(report, &target, baseline, if quick { 300 } else { 1_000 }).await;
         stall::stalled_calls(report, &target, quick).await;
     }
+    if let (true, Ok(target)) = (wanted("P10") || wanted("P20"), how.start(&[]).await) {
+        shares::admin(report, &target).await;
+        shares::stalled_admin(report, &target).await;
+    }
     if let (true, Ok(target)) = (wanted("P21"), how.start(&[]).await) {
         stall::readers(report, &target, quick).await;
+    }
+    if let (true, Ok(target)) = (wanted("P21"), how.start(&[]).await) {
+        shares::unread(report, &target, quick).await;
     }
     if wanted("P22") {
         stall::descriptors(report, how, &[]).await;

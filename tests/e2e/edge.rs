@@ -17,6 +17,7 @@ use support::{
 mod limits;
 mod shares;
 mod streams;
+mod wedged;
 
 /// RFC 9113, section 7.
 const PROTOCOL_ERROR: u32 = 1;

@@ -8,12 +8,14 @@ use shadow_sidecar::Sidecar;
 use support::{
     Primary, Rehearsal, SOON, adult,
     authority::Authority,
+    endpoint,
     grpc::{Call, Connection, PREDICT, Reply, frame},
     issuer::{AUDIENCE, ISSUER, Issuer, now, sha256},
     rehearsal::package,
     within,
 };
 use tempfile::TempDir;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 mod keys;
 mod tls;
@@ -325,4 +327,60 @@ async fn a_sidecar_follows_with_a_token_over_tls() {
             report.intake.as_ref().is_some_and(|intake| intake.last_error.contains("role 'observer'"))
         })
         .await;
+}
+
+/// Whoever is nobody has a rate, too: that of the address, and not that of those who are known.
+#[tokio::test]
+async fn denials_are_charged_to_the_address() {
+    let callers = Callers::new();
+    let primary = Primary::with(|settings| {
+        callers.primary()(settings);
+        settings.rate_limit = Some(5);
+    })
+    .await;
+    let connection = primary.connect().await;
+    let mut statuses = Vec::new();
+    for token in [Some("guessed"), None, Some("writer")].into_iter().cycle().take(8) {
+        statuses.push(first(&connection, &call(PREDICT, token)).await.status.unwrap());
+    }
+    assert_eq!(statuses, [16, 16, 7, 16, 16, 8, 8, 8], "UNAUTHENTICATED, PERMISSION_DENIED, then RESOURCE_EXHAUSTED");
+    let request = Call::new(PREDICT, &adult::test_set().predict(0..1)).header("authorization", "Bearer reader");
+    assert_eq!(connection.call(&request).await.status, Some(0), "a client that is known has its own");
+    let other = Connection::open_from(2, primary.grpc()).await;
+    assert_eq!(first(&other, &call(PREDICT, None)).await.status, Some(UNAUTHENTICATED));
+    assert_eq!(primary.scrape().await.sum("understudy_refused_calls_total", &[("reason", "client_rate")]), 3.0);
+}
+
+/// Watches are counted by caller, on both ports together; health is open, so a token is not asked for, but it is a name.
+#[tokio::test]
+async fn watches_are_the_callers_own_on_whichever_port() {
+    let callers = Callers::new();
+    let primary = Primary::with(callers.primary()).await;
+    let open = async |address: SocketAddr, token: Option<&str>, times: usize| {
+        let mut client = HealthClient::new(endpoint(&format!("http://{address}")).connect_lazy());
+        let (mut watching, mut refused) = (Vec::new(), 0);
+        for _ in 0..times {
+            let mut request = tonic::Request::new(HealthCheckRequest::default());
+            if let Some(token) = token {
+                request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+            }
+            match within(SOON, client.watch(request)).await {
+                Ok(stream) => watching.push(stream),
+                Err(status) => {
+                    assert_eq!(status.code() as i32, RESOURCE_EXHAUSTED, "{status:?}");
+                    refused += 1;
+                }
+            }
+        }
+        (watching, refused)
+    };
+    let (_first, refused) = open(primary.grpc(), Some("reader"), 105).await;
+    assert_eq!(refused, 5);
+    let (_second, refused) = open(primary.grpc(), Some("writer"), 100).await;
+    assert_eq!(refused, 0, "another caller from the same address");
+    // Nobody in particular, so the address.
+    let (_third, refused) = open(primary.grpc(), None, 90).await;
+    assert_eq!(refused, 0);
+    let (_fourth, refused) = open(primary.admin(), None, 15).await;
+    assert_eq!(refused, 5, "the same caller on the other port");
 }

@@ -292,3 +292,27 @@ async fn answers_are_the_same_with_and_without_subscribers() {
     reader.abort();
     assert!(masked_answers(&primary).await == alone, "answers differ after somebody has listened");
 }
+
+/// P48: names of subscribers are clients' words, and each subscriber may keep a queue.
+#[tokio::test]
+async fn subscribers_are_bounded_and_so_are_their_names() {
+    let primary = Primary::with(|settings| settings.tap_subscribers = Some(2)).await;
+    let named = |n: usize| SubscribeRequest { subscriber: format!("name-{n}"), ..SubscribeRequest::default() };
+    for n in 0..30 {
+        until(SOON, "a place is free", async || primary.tap().subscribe(named(n)).await.is_ok()).await;
+    }
+    let scrape = primary.scrape().await;
+    let names: std::collections::BTreeSet<_> = scrape
+        .samples()
+        .iter()
+        .filter(|sample| sample.name == "understudy_tap_exchanges_total")
+        .map(|sample| sample.labels["subscriber"].clone())
+        .collect();
+    assert_eq!(names.len(), 17, "sixteen and other: {names:?}");
+    assert!(names.contains("other"));
+    let gone = async || primary.scrape().await.sum("understudy_tap_subscribers", &[]) == 0.0;
+    until(SOON, "they have gone", gone).await;
+    let _both = [subscribe(&primary, named(1)).await, subscribe(&primary, named(2)).await];
+    let refused = primary.tap().subscribe(named(3)).await.unwrap_err();
+    assert_eq!((refused.code(), refused.message()), (Code::ResourceExhausted, "too many subscribers: limit 2"));
+}

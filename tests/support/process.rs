@@ -91,8 +91,13 @@ impl Process {
 
     /// Sends `TERM`, `KILL`, `STOP`...
     pub fn signal(&self, name: &str) {
+        assert!(self.try_signal(name), "kill -{name} {}", self.id());
+    }
+
+    /// As [`Self::signal`]; false when it has ended.
+    pub fn try_signal(&self, name: &str) -> bool {
         let kill = format!("kill -{name} {}", self.id());
-        assert!(Command::new("sh").args(["-c", &kill]).status().is_ok_and(|status| status.success()), "{kill}");
+        Command::new("sh").args(["-c", &kill]).status().is_ok_and(|status| status.success())
     }
 
     /// Waits until it has ended by itself, at most `deadline`.

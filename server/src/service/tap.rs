@@ -43,8 +43,12 @@ impl TapService for Service {
             return Err(Status::invalid_argument(text));
         }
         let subscriber: String = request.subscriber.escape_debug().take(64).collect();
+        let subscribed = self.predictor.tap.subscribe(&request);
+        let mut subscription = subscribed.map_err(|most| {
+            tracing::warn!(subscriber, ?peer, most, "a subscriber too many for the tap");
+            Status::resource_exhausted(format!("too many subscribers: limit {most}"))
+        })?;
         tracing::info!(subscriber, ?peer, sample_rate = request.sample_rate, "tap subscribed");
-        let mut subscription = self.predictor.tap.subscribe(&request);
         let description = TapDescription {
             server_instance_id: self.predictor.ids.process().into(),
             models: self.predictor.models.describe(),

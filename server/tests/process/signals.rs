@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{client, process::SOON, serving, young};
+use crate::{adult, client, package::Package, process::SOON, serving, start, young};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_signal_drains_and_ends_with_success() {
@@ -27,6 +27,27 @@ async fn a_signal_drains_and_ends_with_success() {
         assert!((700..3_000).contains(&took.as_millis()), "SIG{signal}: {took:?}");
         assert!(!socket.exists(), "the socket's file is left behind");
         assert!(ended.stderr.contains("drained"), "{}", ended.stderr);
+    }
+}
+
+/// Loading is given up, not waited for.
+#[test]
+fn a_signal_ends_a_server_that_loads() {
+    let packages: Vec<Package> = (0..40).map(|n| Package::copy(&adult().join("1"), &format!("adult{n}"))).collect();
+    let models: Vec<&str> = packages.iter().map(|package| package.repository().to_str().unwrap()).collect();
+    for signals in [1, 2] {
+        let process = start(&["--models", &models.join(",")], &[]);
+        process.wait_for_log("model loaded");
+        let signalled = Instant::now();
+        let mut signalled_at_all = false;
+        for _ in 0..signals {
+            // The second may find nobody.
+            signalled_at_all |= process.try_signal("TERM");
+        }
+        let ended = process.wait(SOON);
+        assert!(signalled_at_all && signalled.elapsed() < Duration::from_secs(1), "{:?}", signalled.elapsed());
+        assert!(matches!(ended.code, Some(0 | 130)), "{:?} {}", ended.code, ended.stderr);
+        assert!(!ended.was_ready && ended.stderr.matches("model loaded").count() < 40, "{}", ended.stderr);
     }
 }
 

@@ -125,7 +125,7 @@ async fn a_certificate_may_be_optional_and_names_its_client() {
     let mut guarded = Guarded::start(|settings| {
         settings.tls_client_auth = Some("optional".into());
         settings.clients = Some(clients);
-        settings.rate_limit = Some(1);
+        settings.rate_limit = Some(2);
     })
     .await;
     let code = |error: anyhow::Error| error.downcast::<tonic::Status>().unwrap().code();
@@ -134,7 +134,9 @@ async fn a_certificate_may_be_optional_and_names_its_client() {
     let other = guarded.authority.client("spiffe://test/other");
     assert_eq!(code(guarded.call(&guarded.shown(&other)).await.unwrap_err()), tonic::Code::PermissionDenied);
     let scoring = guarded.authority.client("spiffe://test/scoring");
-    guarded.call(&guarded.shown(&scoring)).await.unwrap();
+    for _ in 0..2 {
+        guarded.call(&guarded.shown(&scoring)).await.unwrap();
+    }
     assert_eq!(code(guarded.call(&guarded.shown(&scoring)).await.unwrap_err()), tonic::Code::ResourceExhausted);
 }
 
