@@ -33,6 +33,9 @@ impl Waiting {
 
     /// So many were lost.
     pub(super) fn add(&mut self, reason: DropReason, exchanges: u64, rows: u64) {
+        if exchanges == 0 {
+            return;
+        }
         match self.lost.iter_mut().find(|(known, ..)| *known == reason) {
             Some((_, all, all_rows)) => (*all, *all_rows) = (*all + exchanges, *all_rows + rows.max(exchanges)),
             None => self.lost.push((reason, exchanges, rows.max(exchanges))),
