@@ -346,12 +346,13 @@ impl Caller {
 /// As the binding to HTTP has values of attributes: visible ASCII but for the quote and the percent sign, the rest by its bytes in
 /// UTF-8.
 fn percent_encoded(value: &str) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let mut out = String::with_capacity(value.len());
     for byte in value.bytes() {
-        match byte {
-            b'"' | b'%' => out.push_str(&format!("%{byte:02X}")),
-            b'!'..=b'~' => out.push(char::from(byte)),
-            _ => out.push_str(&format!("%{byte:02X}")),
+        if byte.is_ascii_graphic() && !matches!(byte, b'"' | b'%') {
+            out.push(char::from(byte));
+        } else {
+            out.extend(['%', char::from(DIGITS[usize::from(byte >> 4)]), char::from(DIGITS[usize::from(byte & 15)])]);
         }
     }
     out

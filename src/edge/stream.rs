@@ -66,7 +66,9 @@ pub(super) struct Messages {
     left: usize,
     /// ...and of which it consists.
     length: usize,
-    messages: usize,
+    /// Of all its messages so far: how many...
+    count: usize,
+    /// ...and their bytes.
     bytes: usize,
 }
 
@@ -89,7 +91,7 @@ impl Messages {
             have: 0,
             left: 0,
             length: 0,
-            messages: 0,
+            count: 0,
             bytes: 0,
         }
     }
@@ -123,9 +125,9 @@ impl Messages {
             return Err(too_large("request message", Some(length), self.limits.message));
         }
         self.permit.has_room_for(length)?;
-        self.messages += 1;
+        self.count += 1;
         if let Some((messages, bytes)) = self.limits.all
-            && (self.messages > messages || self.bytes > bytes)
+            && (self.count > messages || self.bytes > bytes)
         {
             return Err(Status::resource_exhausted(format!(
                 "limit {messages} messages and {bytes} bytes on one stream"

@@ -63,10 +63,12 @@ impl Account {
     }
 }
 
+/// An account, and the table that it is of.
+type Remembered = Option<(u64, Arc<Account>)>;
+
 thread_local! {
-    /// By a hash of the client that costs next to nothing, with the table they are of.
-    static REMEMBERED: RefCell<[Option<(u64, Arc<Account>)>; RECENT]> =
-        const { RefCell::new([const { None }; RECENT]) };
+    /// By a hash of the client that costs next to nothing.
+    static REMEMBERED: RefCell<[Remembered; RECENT]> = const { RefCell::new([const { None }; RECENT]) };
 }
 
 impl Accounts {

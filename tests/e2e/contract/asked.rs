@@ -70,7 +70,7 @@ async fn a_request_may_refuse_what_its_model_would_flag_or_take() {
     for (asked, expected) in [(Suspicious::Unspecified, None), (Suspicious::Flag, Some(warning::Kind::Suspicious))] {
         request.set_suspicious(asked);
         let answer = blind.prediction().predict(request.clone()).await.unwrap().into_inner();
-        let warnings: Vec<_> = answer.predictions[0].warnings.iter().map(|warning| warning.kind()).collect();
+        let warnings: Vec<_> = answer.predictions[0].warnings.iter().map(understudy::v1::Warning::kind).collect();
         assert_eq!(warnings, Vec::from_iter(expected), "{asked:?}");
     }
 }
