@@ -97,6 +97,10 @@ fn word() -> impl Strategy<Value = String> {
             "policy",
             "strict",
             "autogluon",
+            "suspicious",
+            "refuse",
+            "reject_non_finite",
+            "classification",
             "shared_memory_region",
             "White",
             "\u{1b}[31m\r\n",
@@ -133,8 +137,17 @@ enum Change {
     Swap(Index, Index),
     Drop(Index),
     Twice(Index),
-    Parameter(String, Option<String>),
+    Parameter(String, Option<ParameterChoice>),
+    InputParameter(Index, String, Option<ParameterChoice>),
     Output(String),
+}
+
+fn choice() -> impl Strategy<Value = Option<ParameterChoice>> {
+    proptest::option::of(prop_oneof![
+        word().prop_map(ParameterChoice::StringParam),
+        any::<bool>().prop_map(ParameterChoice::BoolParam),
+        number().prop_map(ParameterChoice::Int64Param),
+    ])
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -147,7 +160,8 @@ fn change() -> impl Strategy<Value = Change> {
         (at(), at()).prop_map(|(one, other)| Change::Swap(one, other)),
         at().prop_map(Change::Drop),
         at().prop_map(Change::Twice),
-        (word(), proptest::option::of(word())).prop_map(|(name, text)| Change::Parameter(name, text)),
+        (word(), choice()).prop_map(|(name, choice)| Change::Parameter(name, choice)),
+        (at(), word(), choice()).prop_map(|(at, name, choice)| Change::InputParameter(at, name, choice)),
         word().prop_map(Change::Output),
     ]
 }
@@ -175,9 +189,11 @@ fn changed(mut request: ModelInferRequest, changes: Vec<Change>) -> ModelInferRe
             }
             Change::Drop(at) => drop(request.inputs.remove(at.index(length))),
             Change::Twice(at) => request.inputs.push(request.inputs[at.index(length)].clone()),
-            Change::Parameter(name, text) => {
-                let parameter = InferParameter { parameter_choice: text.map(ParameterChoice::StringParam) };
-                request.parameters.insert(name, parameter);
+            Change::Parameter(name, parameter_choice) => {
+                request.parameters.insert(name, InferParameter { parameter_choice });
+            }
+            Change::InputParameter(at, name, parameter_choice) => {
+                request.inputs[at.index(length)].parameters.insert(name, InferParameter { parameter_choice });
             }
             Change::Output(name) => support::tensors::ask(&mut request, &[&name, "label"]),
         }
@@ -195,8 +211,9 @@ fn good_tensors() -> impl Strategy<Value = ModelInferRequest> {
 
 fn good_rows() -> impl Strategy<Value = PredictRequest> {
     let values = vec((word(), kind()), 0..6);
-    (0..4_usize, values, 0..5_i32).prop_map(|(rows, values, policy)| {
-        let mut request = PredictRequest { policy, ..test_set().predict(0..rows) };
+    let asked = (0..5_i32, 0..5_i32, proptest::option::of(any::<bool>()));
+    (0..4_usize, values, asked).prop_map(|(rows, values, (policy, suspicious, reject_non_finite))| {
+        let mut request = PredictRequest { policy, suspicious, reject_non_finite, ..test_set().predict(0..rows) };
         if let Some(row) = request.rows.last_mut() {
             row.values.extend(values.into_iter().map(|(name, kind)| (name, Value { kind: Some(kind) })));
         }

@@ -55,7 +55,13 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
         ("\nworkers = 'two'", None, None, 78, "line 3"),
         ("workers = ", None, None, 78, "line 2"),
         ("max-request-bytes = 16777217", None, None, 78, "max-request-bytes: expected 1 to 16777216, got 16777217"),
-        ("clients = 'clients.toml'", None, None, 0, "warning: grpc-listen: tokens come to 0.0.0.0:8001 in plaintext"),
+        (
+            "jwt-keys = 'http://issuer.test/keys'\njwt-issuer = 'x'\njwt-audience = 'x'",
+            None,
+            None,
+            0,
+            "warning: jwt-keys: the keys of 'issuer.test' come in plaintext",
+        ),
     ] {
         fs::write(&file, format!("{good}{toml}\n")).unwrap();
         let mut flags = vec!["--check-config", "--config", file.to_str().unwrap()];

@@ -44,7 +44,7 @@ async fn only_what_the_primary_refuses_is_nothing_that_was_missed() {
         settings.noise_rate = Some(0.0);
     })
     .await;
-    rehearsal.report_when(|report| report.exchanges.is_some()).await;
+    rehearsal.report_when(|report| report.epoch.as_ref().is_some_and(|epoch| epoch.number == 1)).await;
     let mirror = Connection::open(rehearsal.grpc()).await;
     for row in 0..ANSWERS.len() {
         assert_eq!(mirror.call(&Call::new(MODEL_INFER, &columns(row))).await.status, Some(0));

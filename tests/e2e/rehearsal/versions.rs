@@ -176,7 +176,7 @@ async fn the_first_version_of_a_primary_that_answers_is_the_epochs() {
             settings.primary_classes = Some(adult::CLASSES.map(String::from).to_vec());
         })
         .await;
-        rehearsal.report_when(|report| report.exchanges.is_some()).await;
+        rehearsal.report_when(|report| report.epoch.as_ref().is_some_and(|epoch| epoch.number == 1)).await;
         let through = Connection::open(rehearsal.grpc()).await;
         let ask = async |rows: std::ops::Range<usize>| {
             for row in rows {
