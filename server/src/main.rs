@@ -6,11 +6,6 @@ use clap::Parser;
 use server::{Config, Server, Settings};
 use understudy::{settings, shutdown, status::Chain, telemetry};
 
-// A message of many rows is thousands of small allocations, and reading large ones has glibc's allocator tidy its whole heap. With
-// this one `Predict` of 100 rows takes a sixth less; memory stays within its budget.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Serves tabular models over gRPC
 ///
 /// Exit codes: 0 after a drain, 64 for wrong arguments, 65 for a package that is refused, 69 for an address that can't be had, 70
