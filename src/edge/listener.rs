@@ -111,7 +111,9 @@ fn private(path: &Path) -> io::Result<UnixListener> {
         fs::set_permissions(&hidden, fs::Permissions::from_mode(0o600))?;
         // Takes nobody's name away, as a renaming would.
         fs::hard_link(&hidden, path).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => io::Error::new(io::ErrorKind::AddrInUse, error),
+            io::ErrorKind::AlreadyExists => {
+                io::Error::new(io::ErrorKind::AddrInUse, format!("address in use: {error}"))
+            }
             _ => error,
         })?;
         Ok(listener)
