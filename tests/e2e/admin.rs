@@ -64,7 +64,8 @@ async fn whoever_does_not_finish_a_greeting_or_a_request_is_hung_up_on() {
     wire.send(&[Frame::call(1, 0, "/grpc.health.v1.Health/Check", &[])]).await.unwrap();
     let answered = async {
         loop {
-            let frame = wire.next(SOON).await.expect("still open");
+            // A PING after ten seconds of silence, and the answer after ten seconds, whichever is first.
+            let frame = wire.next(Duration::from_secs(14)).await.expect("still open");
             if frame.stream == 1 {
                 return;
             }
