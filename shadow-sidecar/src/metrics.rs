@@ -77,7 +77,7 @@ pub struct Metrics {
 }
 
 /// What every series of an epoch is labelled with.
-type Labels = [(&'static str, String); 5];
+type Labels = [(&'static str, String); 7];
 
 struct Epochs {
     recorder: PrometheusRecorder,
@@ -318,6 +318,9 @@ fn labels(epoch: &Epoch) -> Labels {
         ("primary_version", epoch.primary_version().to_owned()),
         ("candidate", epoch.candidate_name().to_owned()),
         ("candidate_version", epoch.candidate_version().to_owned()),
+        // By these replicas are added up; numbers of epochs are each process's own.
+        ("subject", epoch.subject_key().to_owned()),
+        ("restarts", epoch.restarts.to_string()),
         ("epoch", epoch.number.to_string()),
     ]
 }

@@ -301,14 +301,16 @@ fn gauge(
         .build();
 }
 
-/// The pair of versions. The epoch keeps a sum monotonic when counting begins anew.
+/// The pair of versions, and by what else replicas may be added up. The epoch keeps a sum monotonic when counting begins anew.
 fn attributes(epoch: &Epoch) -> Vec<KeyValue> {
-    let mut attributes = Vec::with_capacity(6);
+    let mut attributes = Vec::with_capacity(8);
     attributes.extend([
         KeyValue::new("model", epoch.primary.name.clone()),
         KeyValue::new("primary_version", epoch.primary_version().to_owned()),
         KeyValue::new("candidate", epoch.candidate_name().to_owned()),
         KeyValue::new("candidate_version", epoch.candidate_version().to_owned()),
+        KeyValue::new("subject", epoch.subject_key().to_owned()),
+        KeyValue::new("restarts", epoch.restarts as i64),
         KeyValue::new("epoch", epoch.number as i64),
     ]);
     attributes

@@ -50,6 +50,14 @@ pub struct Subject {
 }
 
 impl Subject {
+    /// The first 12 digits of a digest of everything but the names and versions: for labels, which have these anyway.
+    pub(crate) fn key(&self) -> String {
+        let Self { primary: _, candidate: _, task, classes, comparator, proves } = self;
+        let digest = Sha256::digest(format!("{task} {classes:?} {comparator} {proves:?}"));
+        let first = digest.first_chunk().copied().map_or(0, u64::from_be_bytes);
+        format!("{:012x}", first >> 16)
+    }
+
     /// Whether counts about this are counts about `other`, which may not know its versions yet. Where this does not say what was to
     /// be proven, it was the same.
     pub(crate) fn covers(&self, other: &Self) -> bool {
@@ -259,6 +267,21 @@ mod tests {
         for candidates in [0, 1, 7, 8, 9, 100, 10_000] {
             let bytes = examples(candidates);
             assert!(bytes * candidates <= (MAX_BYTES / 2) as usize && bytes <= 4 << 20, "{candidates}: {bytes}");
+        }
+    }
+
+    #[test]
+    fn the_key_of_a_subject_is_about_all_but_its_names_and_versions() {
+        let subject = saved().subject;
+        let rolled_out = Subject { candidate: ("c".into(), "2".into()), ..subject.clone() };
+        assert_eq!(subject.key(), rolled_out.key());
+        for other in [
+            Subject { proves: Some(Gates { gate: 0.5, ..Gates::default() }.question()), ..subject.clone() },
+            Subject { comparator: "values".into(), ..subject.clone() },
+            Subject { classes: vec!["a".into()], ..subject.clone() },
+            Subject { task: 2, ..subject.clone() },
+        ] {
+            assert_ne!(subject.key(), other.key(), "{other:?}");
         }
     }
 

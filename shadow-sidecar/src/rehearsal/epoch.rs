@@ -76,6 +76,10 @@ pub struct Epoch {
     measures: Measures,
     /// What a verdict must prove.
     gates: Gates,
+    /// How often an epoch was begun by hand, up to this one.
+    pub restarts: u64,
+    /// See [`Self::subject_key`].
+    key: String,
     pub(super) comparisons: Comparisons,
     /// On what the models differ, by examples.
     pub disagreements: Disagreements,
@@ -95,6 +99,8 @@ pub(super) struct Parts {
     pub(super) measures: Measures,
     /// What a verdict must prove.
     pub(super) gates: Gates,
+    /// How often an epoch was begun by hand, up to this one.
+    pub(super) restarts: u64,
     pub(super) comparisons: Comparisons,
     pub(super) disagreements: Disagreements,
 }
@@ -110,10 +116,11 @@ impl Epoch {
             slicing,
             measures,
             gates,
+            restarts,
             comparisons,
             disagreements,
         } = parts;
-        Self {
+        let epoch = Self {
             number,
             primary,
             candidate,
@@ -127,10 +134,20 @@ impl Epoch {
             slicing,
             measures,
             gates,
+            restarts,
+            key: String::new(),
             comparisons,
             disagreements,
             history: Mutex::default(),
-        }
+        };
+        let key = epoch.subject().key();
+        Self { key, ..epoch }
+    }
+
+    /// What its counts are about, besides both versions, as a short text: the same in all replicas whose counts may be added up, which
+    /// their numbers of epochs are not.
+    pub fn subject_key(&self) -> &str {
+        &self.key
     }
 
     /// The primary's version; empty while nobody has said it.

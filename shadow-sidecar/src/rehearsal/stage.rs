@@ -203,6 +203,7 @@ impl Rehearsal {
             slicing,
             measures,
             gates: self.gates,
+            restarts: self.manual_restarts(),
             primary,
             candidate,
             comparator,

@@ -2,8 +2,10 @@
 
 use std::net::SocketAddr;
 
-use support::{Primary, Rehearsal, SOON, adult, collector::Collector, eventually, load, until, within};
+use anyhow::Context as _;
+use support::{Primary, Rehearsal, SOON, adult, collector::Collector, eventually, load, scrape::Sample, until, within};
 use tokio::net::TcpListener;
+use understudy::v1::StartEpochRequest;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_sums_that_arrive_are_what_was_sent() {
@@ -82,4 +84,42 @@ async fn a_collector_that_is_down_costs_nothing() {
     let [refusing, silent] = both;
     let (refused, unanswered) = within(SOON, async { tokio::join!(refusing.drain(), silent.drain()) }).await;
     assert!(refused < 6.0 && unanswered < 6.0, "the end took {refused} s and {unanswered} s");
+}
+
+/// By which sums of replicas are added up, whatever the numbers of their epochs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_are_told_apart_by_what_they_must_prove() {
+    let (collector, primary) = (Collector::start().await, Primary::start().await);
+    let beside = async |gate: f64| {
+        Rehearsal::beside(&primary, |settings| {
+            settings.gate = Some(gate);
+            settings.otlp_endpoint = Some(collector.url());
+            settings.otlp_interval = Some("100ms".into());
+        })
+        .await
+    };
+    let (one, other, stricter) = (beside(0.98).await, beside(0.98).await, beside(0.985).await);
+    let labels = async |rehearsal: &Rehearsal, epoch: &'static str| {
+        eventually(SOON, async || {
+            let scrape = rehearsal.scrape().await;
+            let own = |sample: &&Sample| sample.name == "shadow_observations_total" && sample.labels["epoch"] == epoch;
+            let labels = &scrape.samples().iter().find(own).context("not published yet")?.labels;
+            Ok((labels["subject"].clone(), labels["restarts"].clone()))
+        })
+        .await
+    };
+    let first = labels(&one, "1").await;
+    assert_eq!((first.0.len(), first.1.as_str()), (12, "0"), "{first:?}");
+    assert_eq!(first, labels(&other, "1").await);
+    assert_ne!(first.0, labels(&stricter, "1").await.0);
+    let request = StartEpochRequest { reason: "a test".into(), ..StartEpochRequest::default() };
+    one.shadow().start_epoch(request).await.unwrap();
+    assert_eq!(labels(&one, "2").await, (first.0.clone(), "1".to_owned()));
+    until(SOON, "the collector is told, too", async || {
+        let of = |restarts: &'static str, epoch: &'static str| {
+            collector.sums("shadow.exchanges", &[("subject", &first.0), ("restarts", restarts), ("epoch", epoch)])
+        };
+        !of("0", "1").is_empty() && !of("1", "2").is_empty()
+    })
+    .await;
 }
