@@ -3,7 +3,7 @@
 
 use shadow_sidecar::stats::agreement::{Prior, log_e_above};
 use shadow_sidecar::stats::special::ln_incomplete_beta;
-use simulation::{ALPHA, CASES, Case, POWER, Random, exchanges_needed, false_promotions};
+use simulation::{ALPHA, CASES, Case, Lost, POWER, Random, Rules, exchanges_needed, false_promotions};
 
 #[expect(unreachable_pub, reason = "shared with the example, which has the long form")]
 mod simulation;
@@ -130,10 +130,28 @@ fn no_case_is_promoted_more_often_than_promised() {
         let shares = false_promotions(Case { exchanges: case.exchanges.min(4000), ..case }, RUNS, 7);
         assert!(shares.verdict <= ALPHA + noise, "{}: {shares:?}", case.name);
         assert!(shares.robust <= shares.verdict + 0.01, "{}: {shares:?}", case.name);
+        assert!(shares.rejected <= ALPHA + noise, "{}: {shares:?}", case.name);
     }
     // The classical bound, looked at as often.
     let shares = false_promotions(CASES[0], RUNS, 7);
     assert!(shares.classical > 4.0 * ALPHA && shares.verdict > 0.005, "{shares:?}");
+    // Whoever takes no account of what is missing promotes them all.
+    let losing = CASES.into_iter().find(|case| case.lost == Lost::WhatDisagrees).expect("a case with losses");
+    assert_eq!(false_promotions(losing, 20, 7).classical, 1.0);
+}
+
+/// The simulation asks for the verdict where a table lets it be possible: nowhere else is it given.
+#[test]
+fn a_verdict_at_every_look_is_the_same() {
+    for case in CASES.into_iter().chain(POWER.map(|(case, _)| case)) {
+        let case = Case { exchanges: case.exchanges.min(600), ..case };
+        let (mut random, mut again) = (Random(11), Random(11));
+        for _ in 0..2 {
+            let asked = Rules::new(case).rehearse(&mut random);
+            let everywhere = Rules::new(case).asking_everywhere().rehearse(&mut again);
+            assert_eq!(format!("{asked:?}"), format!("{everywhere:?}"), "{}", case.name);
+        }
+    }
 }
 
 #[test]
