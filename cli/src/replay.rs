@@ -73,7 +73,7 @@ struct Gates {
     /// Exchanges to compare before a promotion [default: 1000]
     #[arg(long, value_name = "N")]
     min_pairs: Option<u64>,
-    /// Below this share of compared rows or exchanges, missing exchanges count as disagreements [default: 0.95]
+    /// Below this share of compared rows or exchanges, missing exchanges count as disagreements; 1: always [default: 0.95]
     #[arg(long, value_name = "SHARE")]
     min_coverage: Option<f64>,
     /// The share of exchanges on which the candidate may fail [default: 0.01]

@@ -150,7 +150,7 @@ pub struct Settings {
     /// Time with traffic before a promotion, so that its usual mix is seen; a pause counts as a minute at most [default: 1h]
     #[arg(long, env = "SHADOW_MIN_DURATION", value_name = "DURATION")]
     pub min_duration: Option<String>,
-    /// Below this share of compared rows or exchanges, missing exchanges count as disagreements [default: 0.95]
+    /// Below this share of compared rows or exchanges, missing exchanges count as disagreements; 1: always [default: 0.95]
     #[arg(long, env = "SHADOW_MIN_COVERAGE", value_name = "SHARE")]
     pub min_coverage: Option<f64>,
     /// The share of exchanges on which the candidate may fail [default: 0.01]

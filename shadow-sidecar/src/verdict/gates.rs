@@ -17,7 +17,8 @@ pub struct Gates {
     pub min_pairs: u64,
     /// Time in which exchanges must have been compared, to see the mix of the traffic: see [`Tally::busy`](crate::tally::Tally::busy).
     pub min_duration: Duration,
-    /// Share of the eligible that must have been compared, of rows and of exchanges, in [0, 1].
+    /// Share of the eligible that must have been compared, of rows and of exchanges, in [0, 1]. What is missing up to there is taken
+    /// to agree as often as the rest; with 1 nothing is taken for granted: whatever is missing counts as a disagreement.
     pub min_coverage: f64,
     /// Share of exchanges that the candidate may fail, in (0, 1]; 1 turns the guardrail off.
     pub max_error_rate: f64,
