@@ -8,6 +8,7 @@ pub use refusal::{Refused, RequestError, Violation};
 pub mod answer;
 mod decode;
 mod findings;
+mod message;
 mod refusal;
 mod rows;
 mod rules;
@@ -17,6 +18,7 @@ mod tensors;
 
 pub use decode::{decode_rows, decode_tensors};
 pub use findings::{FINDINGS_OF_ROW, Findings};
+pub use message::RowsMessage;
 pub use rows::{encode_rows, read_rows};
 pub use rules::{Asked, POLICY, Rules};
 pub use scan::asked;

@@ -7,7 +7,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
@@ -17,6 +17,32 @@ use understudy::edge::{Instruments, Refusal, busy};
 
 type Job = Box<dyn FnOnce() + Send>;
 
+/// What is expected of work was measured with a core for itself, which it seldom has: waits are told in real time.
+#[derive(Debug)]
+struct Pace(AtomicU64);
+
+impl Pace {
+    /// Real time for each part of the expected, in parts of this.
+    const ONE: u64 = 1 << 10;
+    /// Jobs on which it is based.
+    const REMEMBERED: u64 = 16;
+    /// A thread that was held up for long says little about the next job.
+    const SLOWEST: u64 = 64 * Self::ONE;
+
+    /// Work that was expected to take `nanos` took `elapsed`. Threads that tell at the same time may forget one another.
+    fn learn(&self, nanos: u64, elapsed: Duration) {
+        let parts = (elapsed.as_nanos() as u64).saturating_mul(Self::ONE) / nanos.max(1);
+        let before = self.0.load(Ordering::Relaxed);
+        let now = before - before / Self::REMEMBERED + parts.min(Self::SLOWEST) / Self::REMEMBERED;
+        self.0.store(now.max(Self::ONE), Ordering::Relaxed);
+    }
+
+    fn real(&self, nanos: u64) -> Duration {
+        let parts = u128::from(nanos) * u128::from(self.0.load(Ordering::Relaxed)) / u128::from(Self::ONE);
+        Duration::from_nanos(u64::try_from(parts).unwrap_or(u64::MAX))
+    }
+}
+
 /// A fixed number of threads behind one queue, bounded in jobs and in the time that its last job would wait: what would
 /// wait longer is refused at once, while whoever asked can still ask somebody else.
 #[derive(Clone, Debug)]
@@ -24,8 +50,9 @@ pub struct Compute {
     jobs: Sender<Job>,
     threads: u64,
     longest_wait: Duration,
-    /// Nanoseconds of work that no thread has begun.
+    /// Expected nanoseconds of work that no thread has begun.
     waiting: Arc<AtomicU64>,
+    pace: Arc<Pace>,
     instruments: Arc<Instruments>,
 }
 
@@ -73,7 +100,14 @@ impl Compute {
                 }
             })?;
         }
-        Ok(Self { jobs, threads: threads.max(1) as u64, longest_wait, waiting: Arc::default(), instruments })
+        Ok(Self {
+            jobs,
+            threads: threads.max(1) as u64,
+            longest_wait,
+            waiting: Arc::default(),
+            pace: Arc::new(Pace(AtomicU64::new(Pace::ONE))),
+            instruments,
+        })
     }
 
     /// Runs `work`, which is expected to take `cost`, on a compute thread. It is told when its caller has gone and then
@@ -89,18 +123,21 @@ impl Compute {
         let nanos = cost.as_nanos() as u64;
         let ahead = self.waiting.fetch_add(nanos, Ordering::Relaxed);
         let waiting = Waiting { nanos, waiting: self.waiting.clone() };
-        let wait = Duration::from_nanos(ahead / self.threads);
+        let wait = self.pace.real(ahead / self.threads);
         if wait > self.longest_wait {
             return Err(self.busy(wait));
         }
         let (send, receive) = oneshot::channel();
+        let pace = self.pace.clone();
         let job: Job = Box::new(move || {
             drop(waiting);
             let caller = Caller(&send);
             if caller.has_gone() {
                 return;
             }
+            let began = Instant::now();
             if let Some(done) = work(&caller) {
+                pace.learn(nanos, began.elapsed());
                 // An error means that the caller has gone in the meantime.
                 drop(send.send(done));
             }

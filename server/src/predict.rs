@@ -11,7 +11,7 @@ use tonic::{Code, Status};
 use understudy::{
     MARKER,
     edge::{Call, Frame, MessageLimits},
-    encode::{Answered, Encoded, RequestError, answer, asked, decode_rows, decode_tensors, read_rows, read_tensors},
+    encode::{Answered, Encoded, RequestError, RowsMessage, answer, asked, decode_tensors, read_rows, read_tensors},
     v1::{Exchange, Method},
 };
 
@@ -22,8 +22,9 @@ use crate::{
     tap::Tap,
 };
 
-/// An evaluation that is expected to take longer goes to a compute thread.
-const INLINE: Duration = Duration::from_micros(100);
+/// An evaluation that is expected to take longer goes to a compute thread. What takes less waits for its turn and works where it was read:
+/// decoding as many rows takes as long, and a thread that shares the worker's core only makes both late.
+const INLINE: Duration = Duration::from_micros(500);
 /// Rows between two looks at whether the caller is still there, at most...
 const BLOCK: usize = 64;
 /// ...and what evaluating them may take: whoever has gone is noticed in a quarter of the 20 ms in which work must have stopped.
@@ -94,14 +95,14 @@ impl Predictor {
     /// # Errors
     /// As `understudy::status` maps them.
     pub async fn predict(&self, call: Call) -> Result<Frame, Status> {
-        let request = match decode_rows(&call.message, self.models.most_rows()) {
+        let request = match RowsMessage::read(&call.message, self.models.most_rows()) {
             Ok(request) => request,
             Err(error) => return Err(self.undecoded(Method::Predict, &call, error)),
         };
-        let served = self.models.find(&request.model, &request.version, false)?;
+        let served = self.models.find(&request.head().model, &request.head().version, false)?;
         let mut scratch = Scratch::take();
         let encoded = read_rows(&request, &served.model, served.rules(), &mut scratch.encoded);
-        let id = request.request_id;
+        let id = request.head().request_id.clone();
         let write = |answered: &Answered<'_>, ids: &mut dyn FnMut() -> String| {
             Frame::encode(&answer::rows(id, answered, ids), self.messages.response)
         };

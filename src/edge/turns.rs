@@ -279,6 +279,8 @@ enum Stage {
     Waiting(oneshot::Receiver<()>),
     /// It works since.
     Working(Instant),
+    /// It was called too late: nothing is learnt from how little it takes then, or ever more would be let in.
+    Late,
 }
 
 impl Turn {
@@ -303,14 +305,13 @@ impl Turn {
             drop(called.await);
         }
         let began = Instant::now();
-        wait.stage = Stage::Working(began);
         wait.turns.state().leave(&wait.account, wait.place);
         let waited = began.duration_since(now);
         if waited > wait.turns.limit.saturating_add(BURST) {
-            let refusal = wait.turns.busy(waited);
-            self.end();
-            return Err(refusal);
+            wait.stage = Stage::Late;
+            return Err(wait.turns.busy(waited));
         }
+        wait.stage = Stage::Working(began);
         Ok(())
     }
 
@@ -351,6 +352,13 @@ impl Wait {
             self.turns.contended.notify_one();
         }
         Ok(false)
+    }
+
+    /// It was called and does not want to work any more.
+    fn gives_up(&self) {
+        let state = self.turns.state();
+        Queue::ends(&self.account, self.place, 0);
+        self.next(state);
     }
 
     /// Its work, begun at `began`, is done.
@@ -397,6 +405,7 @@ impl Drop for Wait {
                     self.next(state);
                 }
             }
+            Stage::Late => self.gives_up(),
             &mut Stage::Working(began) => self.ends(began),
         }
     }

@@ -25,7 +25,7 @@ pub fn decode_rows(message: &Bytes, max_rows: usize) -> Result<PredictRequest, R
     decode(message)
 }
 
-fn decode<M: Message + Default>(message: &Bytes) -> Result<M, RequestError> {
+pub(super) fn decode<M: Message + Default>(message: &Bytes) -> Result<M, RequestError> {
     // A clone is a reference: byte fields become slices of it.
     M::decode(message.clone()).map_err(RequestError::Undecodable)
 }

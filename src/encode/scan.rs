@@ -213,11 +213,11 @@ fn strings(message: &[u8]) -> usize {
 
 /// A field of a message.
 #[derive(Clone, Copy, Debug)]
-struct Field<'a> {
-    number: u64,
+pub(super) struct Field<'a> {
+    pub(super) number: u64,
     /// Of a field with a length; else empty.
-    content: &'a [u8],
-    has_length: bool,
+    pub(super) content: &'a [u8],
+    pub(super) has_length: bool,
 }
 
 impl Field<'_> {
@@ -233,7 +233,7 @@ impl Field<'_> {
 
 /// The fields of a message, up to its end or to where no decoder would go on.
 #[derive(Debug)]
-struct Fields<'a>(&'a [u8]);
+pub(super) struct Fields<'a>(&'a [u8]);
 
 impl<'a> Iterator for Fields<'a> {
     type Item = Field<'a>;
@@ -277,6 +277,15 @@ pub fn asked(message: &[u8]) -> (&str, &str) {
 }
 
 impl<'a> Fields<'a> {
+    pub(super) fn of(message: &'a [u8]) -> Self {
+        Self(message)
+    }
+
+    /// What was not passed over yet.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
     fn pass(&mut self, length: usize) -> Option<&'a [u8]> {
         let (passed, rest) = self.0.split_at_checked(length)?;
         self.0 = rest;
@@ -304,7 +313,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn varint(message: &mut &[u8]) -> Option<u64> {
+/// None when it does not end, or is longer than 64 bits.
+pub(super) fn varint(message: &mut &[u8]) -> Option<u64> {
     let (first, rest) = message.split_first()?;
     if *first < 0x80 {
         *message = rest;
@@ -314,6 +324,9 @@ fn varint(message: &mut &[u8]) -> Option<u64> {
     for shift in (0..64).step_by(7) {
         let (byte, rest) = message.split_first()?;
         *message = rest;
+        if shift == 63 && *byte > 1 {
+            return None;
+        }
         value |= u64::from(byte & 0x7f) << shift;
         if byte & 0x80 == 0 {
             return Some(value);

@@ -6,7 +6,10 @@ use model::{Model, OnSuspicious, Predictions, Suspicion};
 use prost::Message;
 use tonic::{Code, Status};
 use understudy::{
-    encode::{Answered, Encoded, RequestError, Rules, answer, decode_rows, decode_tensors, read_rows, read_tensors},
+    encode::{
+        Answered, Asked, Encoded, RequestError, RowsMessage, Rules, answer, decode_rows, decode_tensors, encode_rows,
+        read_rows, read_tensors,
+    },
     inference::ModelInferRequest,
     v1::PredictRequest,
 };
@@ -51,14 +54,42 @@ impl Subject {
         let message = Bytes::copy_from_slice(bytes);
         for rules in self.rules() {
             let decoded = decode_rows(&message, rules.max_rows);
-            let Some(request) = check(decoded, || PredictRequest::decode(bytes).is_err()) else { return };
             let mut encoded = Encoded::new(0);
-            let read = read_rows(&request, &self.model, rules, &mut encoded);
+            let read = RowsMessage::read(&message, rules.max_rows)
+                .and_then(|request| read_rows(&request, &self.model, rules, &mut encoded));
+            self.is_as_decoded(&decoded, &read, rules, &encoded);
+            let Some(request) = check(decoded, || PredictRequest::decode(bytes).is_err()) else { return };
             let Some(()) = check(read, || false) else { continue };
             let predictions = self.evaluate(&encoded);
             let answered = Answered { model: &self.model, predictions: &predictions, encoded: &encoded };
             let response = answer::rows(request.request_id.clone(), &answered, String::new);
             assert_eq!(response.predictions.len(), request.rows.len());
+        }
+    }
+
+    /// Rows that are read where they lie are what they are when they are decoded.
+    fn is_as_decoded(
+        &self,
+        decoded: &Result<PredictRequest, RequestError>,
+        read: &Result<(), RequestError>,
+        rules: Rules<'_>,
+        encoded: &Encoded,
+    ) {
+        let request = match decoded {
+            Ok(request) => request,
+            Err(error) => {
+                let read = read.as_ref().expect_err("they can't be decoded");
+                return assert_eq!(format!("{read:?}"), format!("{error:?}"));
+            }
+        };
+        // What is wrong apart from the rows is said first, and by the same lines.
+        let asked = Asked::by_rows(request).and_then(|asked| rules.asked(asked));
+        let (Ok(rules), ..=256) = (asked, request.request_id.len()) else { return assert!(read.is_err()) };
+        let mut expected = Encoded::new(0);
+        match (read, encode_rows(&request.rows, &self.model, rules, &mut expected)) {
+            (Ok(()), Ok(())) => assert_eq!(format!("{encoded:?}"), format!("{expected:?}")),
+            (Err(read), Err(expected)) => assert_eq!(format!("{read:?}"), format!("{expected:?}")),
+            (read, expected) => panic!("{read:?}, decoded {expected:?}"),
         }
     }
 

@@ -236,6 +236,72 @@ fn write_the_corpus() {
     std::fs::write(corpus.join("rows"), table.predict(0..2).encode_to_vec()).unwrap();
 }
 
+/// A field with a length: short ones only.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    [&[number << 3 | 2, content.len() as u8][..], content].concat()
+}
+
+/// Protobuf allows what no library writes, and rows must mean the same however they are read.
+#[test]
+fn rows_that_are_written_as_nobody_writes_them() {
+    let (age, text) = (field(1, b"age"), field(2, &field(3, b"White")));
+    let (whole, number) = (field(2, b"\x10\x25"), field(2, &[&[9][..], &37.5_f64.to_le_bytes()].concat()));
+    let entry = |parts: &[&[u8]]| field(1, &parts.concat());
+    let plain = entry(&[&age, &whole]);
+    for row in [
+        plain.clone(),
+        // Twice: the last counts. Of the same kind, of another, of none.
+        [plain.clone(), entry(&[&age, &number])].concat(),
+        [plain.clone(), entry(&[&age, &field(2, b"")])].concat(),
+        [entry(&[&age, &field(2, b"")]), plain.clone()].concat(),
+        // Within an entry, and within a value.
+        entry(&[&age, &whole, &number]),
+        entry(&[&age, &age, &whole]),
+        entry(&[&field(1, b"race"), &age, &whole]),
+        entry(&[&age, &field(2, b"\x10\x25\x20\x01")]),
+        entry(&[&age, &field(2, b"\x20\x02")]),
+        entry(&[&age, &field(2, b"\x28\x07")]),
+        // The other way round, half of it, none of it.
+        entry(&[&whole, &age]),
+        entry(&[&age]),
+        entry(&[&whole]),
+        entry(&[]),
+        // Names of no feature, twice, and the empty one.
+        [entry(&[&field(1, b"x"), &whole]), entry(&[&field(1, b"a"), &text]), entry(&[&field(1, b"x"), &text])]
+            .concat(),
+        entry(&[&field(1, b""), &whole]),
+        // What nobody knows: a number, a group, at each depth.
+        [plain.clone(), b"\x78\x01".to_vec()].concat(),
+        [b"\x7b\x7c".to_vec(), plain.clone()].concat(),
+        entry(&[&age, &whole, b"\x78\x01"]),
+        entry(&[&age, &field(2, b"\x10\x25\x78\x01")]),
+        // Numbers that are longer than they need to be, and than they may be.
+        entry(&[&age, &field(2, b"\x10\xa5\x80\x80\x00")]),
+        entry(&[&age, &field(2, b"\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01")]),
+        entry(&[&age, &field(2, b"\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02")]),
+        [&[0x8a, 0x00][..], &plain[1..]].concat(),
+        // Another type, a text that is none, an end within.
+        entry(&[&age, b"\x10\x25"]),
+        entry(&[b"\x08\x25", &whole]),
+        entry(&[&field(1, b"\xff"), &whole]),
+        entry(&[&age, &field(2, &field(3, b"\xff"))]),
+        entry(&[&age, &field(2, b"\x09\x00")]),
+        entry(&[&age, &field(2, b"\x1a\x05Whit")]),
+        plain[..plain.len() - 1].to_vec(),
+        b"\x08\x01".to_vec(),
+    ] {
+        // Alone, behind one that is good, and before it.
+        let (row, good) = (field(3, &row), field(3, &plain));
+        for rows in [row.clone(), [good.clone(), row.clone()].concat(), [row, good].concat()] {
+            ADULT.predict(&rows);
+            ADULT.predict(&[field(1, b"adult"), rows.clone(), field(4, b"id")].concat());
+            // A policy of another type, and an unknown field behind all.
+            ADULT.predict(&[field(5, b"x"), rows.clone()].concat());
+            ADULT.predict(&[rows, b"\xf8\x01\x01".to_vec()].concat());
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
