@@ -219,4 +219,22 @@ mod tests {
     async fn who_would_wait_too_long_is_refused_at_once() {
         third(compute(100, QUICK / 2)).await;
     }
+
+    #[test]
+    fn waits_are_told_in_the_time_that_work_takes() {
+        let pace = Pace(AtomicU64::new(Pace::ONE));
+        assert_eq!(pace.real(1_000_000), QUICK);
+        // Three times as long as expected, again and again.
+        (0..100).for_each(|_| pace.learn(1_000_000, 3 * QUICK));
+        let real = pace.real(1_000_000);
+        assert!(real > 2 * QUICK && real <= 3 * QUICK, "{real:?}");
+        // One that was held up for a minute, and what can't be told.
+        pace.learn(1_000_000, Duration::from_mins(1));
+        assert!(pace.real(1_000_000) < 8 * QUICK);
+        pace.learn(0, Duration::MAX);
+        // Never less than what was measured with a core for itself.
+        (0..1_000).for_each(|_| pace.learn(1_000_000, Duration::ZERO));
+        assert_eq!(pace.real(1_000_000), QUICK);
+        assert!(pace.real(u64::MAX) >= Duration::from_nanos(u64::MAX));
+    }
 }

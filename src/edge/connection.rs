@@ -113,7 +113,7 @@ impl<F: Front> Worker<F> {
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Self { limits, phases, instruments, turns, front, tls: _ } = self;
-        let (io, state) = Metered::new(io, limits.control_frames_burst, limits.control_frames_a_second);
+        let (io, state) = Metered::new(io, limits.control_frames_burst, limits.control_frames_a_second, turns.clone());
         let service = {
             let (front, state, instruments) = (front.clone(), state.clone(), instruments.clone());
             let peer = peer.clone();

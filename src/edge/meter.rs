@@ -15,6 +15,8 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::turns::Turns;
+
 /// Bytes of the preface of a client.
 const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 /// Bytes of the head of a frame.
@@ -32,6 +34,8 @@ const FRAMES_A_REQUEST: u32 = 10;
 const SMALL_DATA: usize = 16;
 /// What is read of one peer until others have their turn on the worker.
 const READ_AT_ONCE: usize = 64 << 10;
+/// ...and while calls wait there: most of what comes then is going to be refused.
+const READ_AT_A_LOOK: usize = 16 << 10;
 /// Answers are told apart by when they were ready, in so many parts of the time that a peer has to take them.
 const GENERATIONS: usize = 8;
 /// What we sent allows for so many bytes a frame: a reader of a long stream grants window as it reads.
@@ -156,13 +160,14 @@ pub(super) struct Metered<I> {
     read: usize,
     frames: Frames,
     state: Arc<State>,
+    turns: Arc<Turns>,
 }
 
 impl<I> Metered<I> {
     /// `burst` control frames at once, `rate` a second after that.
-    pub(super) fn new(io: I, burst: u32, rate: u32) -> (Self, Arc<State>) {
+    pub(super) fn new(io: I, burst: u32, rate: u32, turns: Arc<Turns>) -> (Self, Arc<State>) {
         let state = Arc::new(State::new());
-        (Self { io, read: 0, frames: Frames::new(burst, rate), state: state.clone() }, state)
+        (Self { io, read: 0, frames: Frames::new(burst, rate), state: state.clone(), turns }, state)
     }
 
     fn received(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -292,6 +297,10 @@ impl Bucket {
 
 impl<I: AsyncRead + Unpin> AsyncRead for Metered<I> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.read >= READ_AT_A_LOOK && self.turns.puts_off(context.waker()) {
+            self.read = 0;
+            return Poll::Pending;
+        }
         if self.read >= READ_AT_ONCE {
             self.read = 0;
             context.waker().wake_by_ref();

@@ -7,6 +7,7 @@
 //! * What is complete waits in one queue, in which clients take turns by the time that their calls have taken ([`fair`]): whoever
 //!   asks for little is next, however much another asks for.
 //! * Between two calls the sockets are looked at when a slice of time ([`SLICE`]) has gone by: who is refused should not wait for others' work.
+//!   In between nobody reads on who has read much: however fast others ask and are refused, most of the time goes to who was let in.
 //! * A burst is worked off, a standing queue is not: a call may wait for as long as the worker has rested in the last tenth of a
 //!   second, which is what it can catch up on, and for a short limit more. This is the rule of request queues under CoDel (Maurer,
 //!   "Fail at Scale", ACM Queue 13(8), 2015; Nichols and Jacobson, ACM Queue 10(5), 2012) without its switch from one limit to the
@@ -19,7 +20,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    task::Poll,
+    task::{Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -74,7 +75,8 @@ struct State {
     rest: Rest,
     /// Calls that have been let in since the worker has rested and whose work has not begun.
     let_in: usize,
-    /// Nanoseconds that each call in front costs those behind it, with all that is done in between; an average that forgets.
+    /// Nanoseconds of work of a call, an average that forgets. What is done in between is not counted: who is refused would keep others from
+    /// being let in.
     each: u64,
     /// Somebody works, or is called to.
     held: bool,
@@ -82,8 +84,8 @@ struct State {
     spent: Duration,
     /// ...and until the next.
     slice: Duration,
-    /// When the last call has ended behind which others waited.
-    ended: Option<Instant>,
+    /// Connections that read on when the sockets are looked at next.
+    put_off: Vec<Waker>,
 }
 
 impl State {
@@ -142,7 +144,7 @@ impl Turns {
                 held: false,
                 spent: Duration::ZERO,
                 slice: SLICE,
-                ended: None,
+                put_off: Vec::new(),
             }),
             contended: Notify::new(),
             refused: AtomicBool::new(false),
@@ -177,7 +179,10 @@ impl Turns {
 
     /// The worker is out of work.
     pub(super) fn parks(&self) {
-        self.state().rest.begins(Instant::now());
+        let mut state = self.state();
+        state.rest.begins(Instant::now());
+        // Nobody waits here for others, whatever has gone wrong.
+        Self::reads_on(state);
     }
 
     /// There is work again, and the sockets have been looked at.
@@ -186,7 +191,6 @@ impl Turns {
         (state.spent, state.slice) = (Duration::ZERO, SLICE);
         if state.rest.ends(Instant::now()) >= RESTED {
             state.let_in = 0;
-            state.ended = None;
             state.queue.forgets();
         }
     }
@@ -198,15 +202,33 @@ impl Turns {
             // A task that yields is woken after the driver has been polled; and once more, so that the calls which have just been
             // read are in the queue, too.
             let looks = Instant::now();
+            Self::reads_on(self.state());
             tokio::task::yield_now().await;
             give_way().await;
             let mut state = self.state();
             state.spent = Duration::ZERO;
             state.slice = looks.elapsed().saturating_mul(WORK_FOR_A_LOOK).clamp(SLICE, LONGEST_SLICE);
-            if !state.held {
-                state.call_next();
+            if !state.held && !state.call_next() {
+                Self::reads_on(state);
             }
         }
+    }
+
+    /// A connection has read much. While calls wait it reads on when the sockets are looked at next, and is woken then; otherwise it may
+    /// read on: false.
+    pub(super) fn puts_off(&self, waker: &Waker) -> bool {
+        let mut state = self.state();
+        let contended = state.held && !state.queue.is_empty();
+        if contended {
+            state.put_off.push(waker.clone());
+        }
+        contended
+    }
+
+    fn reads_on(mut state: MutexGuard<'_, State>) {
+        let put_off = std::mem::take(&mut state.put_off);
+        drop(state);
+        put_off.into_iter().for_each(Waker::wake);
     }
 
     fn busy(&self, wait: Duration) -> Status {
@@ -336,7 +358,6 @@ impl Wait {
         }
         if !state.held && state.queue.is_empty() && state.spent < state.slice {
             state.held = true;
-            state.ended = None;
             state.queue.begins(self.place);
             state.leave(&self.account, self.place);
             drop(state);
@@ -363,25 +384,25 @@ impl Wait {
 
     /// Its work, begun at `began`, is done.
     fn ends(&self, began: Instant) {
-        let now = Instant::now();
-        let took = now.duration_since(began);
+        let took = began.elapsed();
         let mut state = self.turns.state();
         state.spent += took;
         Queue::ends(&self.account, self.place, took.as_nanos() as u64);
-        let others = !state.queue.is_empty();
-        let cost = state.ended.map_or(took, |ended| now.duration_since(ended));
-        state.learn(cost);
-        state.ended = others.then_some(now);
+        state.learn(took);
         self.next(state);
     }
 
     fn next(&self, mut state: MutexGuard<'_, State>) {
         if state.spent < state.slice {
-            state.call_next();
+            if !state.call_next() {
+                Turns::reads_on(state);
+            }
             return;
         }
         state.held = false;
-        if !state.queue.is_empty() {
+        if state.queue.is_empty() {
+            Turns::reads_on(state);
+        } else {
             self.turns.contended.notify_one();
         }
     }

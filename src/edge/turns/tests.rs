@@ -199,3 +199,68 @@ fn a_stall_is_forgotten_by_those_who_come_first() {
     let (let_in, refused) = burst(&seat, never_rested, 8);
     assert_eq!((let_in.len(), refused), (8, 0), "{:?} each", turns.each());
 }
+
+/// Others would be let in because it has taken so little, and come later still.
+#[tokio::test]
+async fn who_is_called_too_late_teaches_nothing() {
+    let turns = turns(Duration::ZERO).costing(MILLI);
+    let seat = Seat::new(&turns, 1);
+    let mut works = seat.join(None, Instant::now()).expect("let in");
+    works.begin().await.expect("at once");
+    let mut late = seat.join(None, Instant::now()).expect("nobody is before it");
+    let mut begins = Box::pin(late.begin());
+    assert!(futures_util::poll!(begins.as_mut()).is_pending());
+    turns.state().slice = Duration::MAX;
+    std::thread::sleep(BURST + MILLI);
+    works.end();
+    let refused = begins.await.expect_err("it has waited for longer than a burst");
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+    let each = turns.each();
+    drop(late);
+    assert_eq!(turns.each(), each);
+    assert!(!turns.state().held);
+}
+
+#[derive(Default)]
+struct Woken(std::sync::atomic::AtomicUsize);
+
+impl std::task::Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[tokio::test]
+async fn who_has_read_much_reads_on_at_the_next_look_or_when_nobody_waits() {
+    let turns = turns(Duration::MAX);
+    let seat = Seat::new(&turns, 1);
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(woken.clone());
+    let times = || woken.0.load(Ordering::Relaxed);
+    assert!(!turns.puts_off(&waker), "nobody works");
+    let mut works = seat.join(None, Instant::now()).expect("let in");
+    works.begin().await.expect("at once");
+    assert!(!turns.puts_off(&waker), "nobody waits");
+    let mut waits = seat.join(None, Instant::now()).expect("let in");
+    let mut begins = Box::pin(waits.begin());
+    assert!(futures_util::poll!(begins.as_mut()).is_pending());
+    assert!(turns.puts_off(&waker));
+    assert_eq!(times(), 0);
+    // The slice is over: a look, and the one that waits is called.
+    turns.state().slice = Duration::ZERO;
+    works.end();
+    let calling = calling(&turns);
+    tokio::time::timeout(PATIENCE, begins).await.expect("in time").expect("called");
+    assert_eq!(times(), 1);
+    let mut last = seat.join(None, Instant::now()).expect("let in");
+    let mut begins = Box::pin(last.begin());
+    assert!(futures_util::poll!(begins.as_mut()).is_pending());
+    assert!(turns.puts_off(&waker));
+    // It goes without a word.
+    drop(begins);
+    drop(last);
+    turns.state().slice = Duration::MAX;
+    waits.end();
+    assert_eq!(times(), 2);
+    calling.abort();
+}
