@@ -102,9 +102,9 @@ impl Predictor {
         let served = self.models.find(&request.head().model, &request.head().version, false)?;
         let mut scratch = Scratch::take();
         let encoded = read_rows(&request, &served.model, served.rules(), &mut scratch.encoded);
-        let id = request.head().request_id.clone();
         let write = |answered: &Answered<'_>, ids: &mut dyn FnMut() -> String| {
-            Frame::encode(&answer::rows(id, answered, ids), self.messages.response)
+            let id = &request.head().request_id;
+            Frame::written(|out| answer::write_rows(id, answered, ids, out), self.messages.response)
         };
         self.answer(Method::Predict, &call, &served, scratch, encoded, write).await
     }

@@ -92,6 +92,21 @@ impl Frame {
         Ok(Self(frame.freeze()))
     }
 
+    /// What `write` appends behind its prefix.
+    ///
+    /// # Errors
+    /// As [`Frame::encode`].
+    pub fn written(write: impl FnOnce(&mut Vec<u8>), limit: usize) -> Result<Self, Status> {
+        let mut frame = vec![0; PREFIX];
+        write(&mut frame);
+        let length = frame.len() - PREFIX;
+        if length > limit {
+            return Err(too_large("answer", Some(length), limit));
+        }
+        frame[1..PREFIX].copy_from_slice(&(length as u32).to_be_bytes());
+        Ok(Self(frame.into()))
+    }
+
     /// The message without its prefix.
     pub fn message(&self) -> Bytes {
         self.0.slice(PREFIX..)

@@ -11,6 +11,10 @@ use crate::{
     v1::{PredictResponse, Prediction, Quantile, Warning},
 };
 
+pub use written::write_rows;
+
+mod written;
+
 /// Parameter of an answer: how many values of the request were repaired. Absent where none was.
 pub const REPAIRED: &str = "repaired_values";
 /// Parameter of an answer: how many numbers of the request are suspicious. Absent where none is.

@@ -11,7 +11,7 @@ use understudy::{
         read_rows, read_tensors,
     },
     inference::ModelInferRequest,
-    v1::PredictRequest,
+    v1::{PredictRequest, PredictResponse},
 };
 
 /// A model and the two ways in which a server may serve it: by the package's rules, and as strictly as can be.
@@ -62,7 +62,7 @@ impl Subject {
             let Some(()) = check(read, || false) else { continue };
             let predictions = self.evaluate(&encoded);
             let answered = Answered { model: &self.model, predictions: &predictions, encoded: &encoded };
-            let response = answer::rows(request.request_id.clone(), &answered, String::new);
+            let response = check_written(&request.request_id, &answered);
             assert_eq!(response.predictions.len(), request.rows.len());
         }
     }
@@ -100,6 +100,23 @@ impl Subject {
         assert!(predictions.scores.iter().all(|score| (0.0..=1.0).contains(score)), "{:?}", predictions.scores);
         predictions
     }
+}
+
+/// What is written at once is what is built and encoded.
+pub(super) fn check_written(request_id: &str, answered: &Answered<'_>) -> PredictResponse {
+    let ids = || {
+        let mut next = 0;
+        move || {
+            next += 1;
+            // The first has none.
+            "id".repeat(next - 1)
+        }
+    };
+    let response = answer::rows(request_id.to_owned(), answered, ids());
+    let mut written = Vec::new();
+    answer::write_rows(request_id, answered, ids(), &mut written);
+    assert_eq!(written, response.encode_to_vec());
+    response
 }
 
 /// A refusal has one of the codes that a refusal may have, and fits into a trailer.

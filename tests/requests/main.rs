@@ -5,7 +5,7 @@
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use model::Model;
+use model::{Model, Predictions};
 use proptest::{
     collection::vec,
     prelude::*,
@@ -18,6 +18,7 @@ use support::{
     tensors::{RAW, TYPED},
 };
 use understudy::{
+    encode::{Answered, Encoded},
     inference::{InferParameter, ModelInferRequest, infer_parameter::ParameterChoice},
     v1::{PredictRequest, Value, value::Kind},
 };
@@ -234,6 +235,37 @@ fn write_the_corpus() {
         std::fs::write(corpus.join(name), request.encode_to_vec()).unwrap();
     }
     std::fs::write(corpus.join("rows"), table.predict(0..2).encode_to_vec()).unwrap();
+}
+
+#[test]
+fn answers_of_every_task_are_written_as_they_are_encoded() {
+    let packages = std::fs::read_dir(examples().join("../model/tests/packages")).unwrap();
+    let mut tasks = std::collections::HashSet::new();
+    for package in packages {
+        let package = package.unwrap().path().join("1");
+        if !package.is_dir() {
+            // What makes them.
+            continue;
+        }
+        let model = Model::load(&package).unwrap();
+        let width = model.schema().features().len();
+        let (mut encoded, mut predictions) = (Encoded::new(width), Predictions::new());
+        for value in [0.0, 1.0, f64::NAN, 1e9] {
+            encoded.batch.push_row().fill(value);
+        }
+        model.predict(&encoded.batch, &mut predictions).unwrap();
+        // Zeros of either sign, long numbers: what encoders leave out.
+        for scores in
+            [predictions.scores.clone(), vec![0.0; predictions.scores.len()], vec![-0.0; predictions.scores.len()]]
+        {
+            predictions.scores = scores;
+            for id in ["", "an id"] {
+                body::check_written(id, &Answered { model: &model, predictions: &predictions, encoded: &encoded });
+            }
+        }
+        tasks.insert(model.task());
+    }
+    assert_eq!(tasks.len(), 4, "{tasks:?}");
 }
 
 /// A field with a length: short ones only.
