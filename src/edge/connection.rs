@@ -29,7 +29,7 @@ use super::{
     meter::{Failing, Metered, Patience},
     routed::HEALTH,
     turns::{CallExecutor, Seat, Turn, Turns, late},
-    unary::failure,
+    unary::{failure, pass_over},
 };
 use crate::shutdown::{Phase, Phases};
 
@@ -132,7 +132,10 @@ impl<F: Front> Worker<F> {
                 async move {
                     let turn = match turn {
                         Ok(turn) => turn,
-                        Err(wait) => return Ok::<_, Infallible>(failure(StatusCode::OK, &late(wait))),
+                        Err(wait) => {
+                            pass_over(request.into_body());
+                            return Ok::<_, Infallible>(failure(StatusCode::OK, &late(wait)));
+                        }
                     };
                     let answered = AssertUnwindSafe(front.call(request, peer, turn)).catch_unwind().await;
                     let answer = answered.unwrap_or_else(|_| panicked(&instruments));

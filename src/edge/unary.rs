@@ -28,6 +28,9 @@ use super::{
 
 /// The prefix of a message: one byte for "compressed", four for the length.
 pub(super) const PREFIX: usize = 5;
+/// Of a body of which nobody wants to know: so much is on its way before its sender can have heard that, and for so long.
+const MOST_PASSED_OVER: usize = 256 << 10;
+const PASSING_OVER: Duration = Duration::from_secs(1);
 
 /// Bytes and time that one call may take.
 #[derive(Clone, Copy, Debug)]
@@ -149,8 +152,14 @@ where
     let deadline = Instant::now() + allowed;
     let arriving = Arriving::default();
     let answered = async {
-        let mut permit = gate.admission.begin(client)?;
         let (parts, body) = request.into_parts();
+        let mut permit = match gate.admission.begin(client) {
+            Ok(permit) => permit,
+            Err(busy) => {
+                pass_over(body);
+                return Err(busy);
+            }
+        };
         let message = receive(body, &parts.headers, gate.messages.request, &mut permit, &arriving).await?;
         permit.take_place()?;
         let arrived = Instant::now();
@@ -173,6 +182,28 @@ where
         Ok((frame, permit)) => (success(frame, permit), Code::Ok),
         Err(status) => (failure(StatusCode::OK, &status), status.code()),
     }
+}
+
+/// Reads what is still to come of the body of a call that is refused, and forgets it. To reset the stream instead would be the end of the
+/// connection where calls are refused by the thousand: the library below us remembers few of the streams that it has reset, takes
+/// the DATA that is on its way for the rest as an attack (MadeYouReset), and hangs up with ENHANCE_YOUR_CALM.
+pub(super) fn pass_over(mut body: Incoming) {
+    if http_body::Body::is_end_stream(&body) {
+        return;
+    }
+    tokio::spawn(async move {
+        let rest = async {
+            let mut bytes = 0;
+            while let Some(Ok(frame)) = body.frame().await {
+                bytes += frame.data_ref().map_or(0, Bytes::len);
+                if bytes > MOST_PASSED_OVER {
+                    // Better to have it stop.
+                    return;
+                }
+            }
+        };
+        drop(tokio::time::timeout(PASSING_OVER, rest).await);
+    });
 }
 
 /// Answers a call that may not be made; its body is not read.

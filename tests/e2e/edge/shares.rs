@@ -6,7 +6,7 @@ use support::{
     Primary, SOON, adult,
     grpc::{Call, Connection, PREDICT, frame},
     until,
-    wire::{DATA, END_STREAM, Frame, HEADERS, Wire},
+    wire::{DATA, END_STREAM, Frame, GOAWAY, HEADERS, Wire},
 };
 use tonic::Code;
 use tonic_health::pb::HealthCheckRequest;
@@ -144,4 +144,32 @@ async fn a_message_that_stalls_is_given_up_on() {
     }
     wire.send(&[Frame::new(DATA, END_STREAM, 1, [])]).await.unwrap();
     assert!(wire.next_of(DATA, 1).await.is_some(), "an answer");
+}
+
+/// Refusals of calls whose messages are on their way are no attack: a connection bears thousands of them.
+#[tokio::test]
+async fn refusals_by_the_thousand_do_not_end_a_connection() {
+    let primary = Primary::with(|settings| settings.max_in_flight_per_client = Some(1)).await;
+    let mut wire = Wire::open(primary.grpc()).await;
+    // It has no message yet, and keeps the only place of its client.
+    wire.send(&[Frame::call(1, 0, PREDICT, &[])]).await.unwrap();
+    let message = prost::Message::encode_to_vec(&adult::test_set().predict(0..1));
+    for batch in 0..40 {
+        let streams = (0..100).map(|n| 2 * (100 * batch + n) + 3);
+        let heads = streams.clone().map(|stream| Frame::call(stream, 0, PREDICT, &[]));
+        wire.send(&heads.collect::<Vec<_>>()).await.unwrap();
+        for _ in 0..100 {
+            let refused = loop {
+                let frame = wire.next(SOON).await.unwrap_or_else(|| panic!("hung up on in batch {batch}"));
+                assert_ne!(frame.kind, GOAWAY, "batch {batch}: {:?}", String::from_utf8_lossy(&frame.payload));
+                if frame.kind == HEADERS {
+                    break frame;
+                }
+            };
+            assert_ne!(refused.flags & END_STREAM, 0, "stream {} is answered", refused.stream);
+        }
+        // They were on their way when the refusals were.
+        let bodies = streams.map(|stream| Frame::new(DATA, END_STREAM, stream, frame(0, &message)));
+        wire.send(&bodies.collect::<Vec<_>>()).await.unwrap();
+    }
 }
