@@ -17,6 +17,7 @@ use crate::v1::PredictRequest;
 #[derive(Debug)]
 pub struct RowsMessage<'m> {
     message: &'m Bytes,
+    /// With its rows where they had to be decoded; `rows` has none then.
     head: PredictRequest,
     rows: Vec<&'m [u8]>,
 }
@@ -49,7 +50,7 @@ impl<'m> RowsMessage<'m> {
         Ok(Self { message, head: decode(message)?, rows: Vec::new() })
     }
 
-    /// What it says apart from its rows.
+    /// What it says apart from its rows, which are there or not.
     pub fn head(&self) -> &PredictRequest {
         &self.head
     }

@@ -28,9 +28,10 @@ pub fn read_rows(
     out: &mut Encoded,
 ) -> Result<(), RequestError> {
     let (stricter, refused) = asked(message.head(), rules);
-    if message.head().rows.is_empty()
-        && let Some(outcome) = encode(message.rows().iter().copied(), model, stricter, out, refused)
-    {
+    if !message.head().rows.is_empty() {
+        return encode_decoded(&message.head().rows, model, stricter, out, refused);
+    }
+    if let Some(outcome) = encode(message.rows().iter().copied(), model, stricter, out, refused) {
         return outcome;
     }
     out.reset(0);
