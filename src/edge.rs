@@ -14,11 +14,11 @@ use std::{
     time::Duration,
 };
 
-use hyper::body::Incoming;
 use tokio::sync::mpsc;
 
 pub use admission::{Admission, Client, InFlight, busy};
 pub use body::{Body, passed};
+pub use inbound::Inbound;
 pub use instruments::{Instruments, Refusal};
 pub use listener::{Address, Listener};
 pub use pulse::Pulse;
@@ -36,6 +36,7 @@ mod arriving;
 mod body;
 mod compression;
 mod connection;
+mod inbound;
 mod instruments;
 mod listener;
 mod meter;
@@ -168,7 +169,7 @@ pub trait Front: Clone + Send + Sync + 'static {
     /// Answers one request. Dropped when the caller has gone. `turn` is its place among all that the worker has to do.
     fn call(
         &self,
-        request: http::Request<Incoming>,
+        request: http::Request<Inbound>,
         peer: Peer,
         turn: Turn,
     ) -> impl Future<Output = http::Response<Body>> + Send;

@@ -8,11 +8,10 @@ use std::{
     time::Instant,
 };
 
-use hyper::body::Incoming;
 use tonic::service::{Routes, RoutesBuilder};
 use understudy::{
     DESCRIPTORS, MARKER,
-    edge::{self, Body, Gate, Peer, Turn},
+    edge::{self, Body, Gate, Inbound, Peer, Turn},
     health::Registry,
     identity::{Identity, Role},
     inference::grpc_inference_service_server::GrpcInferenceServiceServer,
@@ -88,7 +87,7 @@ impl Front {
 }
 
 impl edge::Front for Front {
-    async fn call(&self, mut request: http::Request<Incoming>, peer: Peer, turn: Turn) -> http::Response<Body> {
+    async fn call(&self, mut request: http::Request<Inbound>, peer: Peer, turn: Turn) -> http::Response<Body> {
         let started = Instant::now();
         let Inner { predictor, gate, identity, metrics, routes, disbelieved } = &*self.0;
         let path = request.uri().path();

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use hyper::body::Incoming;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
@@ -12,7 +11,7 @@ use tonic::{
 };
 use understudy::{
     DESCRIPTORS,
-    edge::{self, Body, Gate, MessageLimits, Peer, Turn},
+    edge::{self, Body, Gate, Inbound, MessageLimits, Peer, Turn},
     health::Registry,
     identity::Identity,
     shutdown::{Phase, Phases},
@@ -182,7 +181,7 @@ impl Front {
 }
 
 impl edge::Front for Front {
-    async fn call(&self, request: http::Request<Incoming>, peer: Peer, turn: Turn) -> http::Response<Body> {
+    async fn call(&self, request: http::Request<Inbound>, peer: Peer, turn: Turn) -> http::Response<Body> {
         let is = |services: &[&str]| services.iter().any(|service| request.uri().path().starts_with(service));
         // Whether a client may call the primary is for the primary to say: a mirror only hears copies, a proxy passes calls on.
         match &self.way {

@@ -23,13 +23,13 @@ use tokio::{
 use tonic::Status;
 
 use super::{
-    Body, Client, Front, Limits, Peer, Tls,
+    Body, Client, Front, Inbound, Limits, Peer, Tls,
     accept::{Accepted, Socket},
     instruments::{Cut, Instruments},
     meter::{Failing, Metered, Patience},
     routed::HEALTH,
     turns::{CallExecutor, Seat, Turn, Turns, late},
-    unary::{failure, pass_over},
+    unary::failure,
 };
 use crate::shutdown::{Phase, Phases};
 
@@ -120,6 +120,7 @@ impl<F: Front> Worker<F> {
             let client = peer.certificate().map_or_else(|| Client::from(&peer), |name| Client::Named(name.clone()));
             let seat = Seat::new(turns, client);
             service_fn(move |request: http::Request<Incoming>| {
+                let request = request.map(Inbound::from);
                 let (front, state, instruments) = (front.clone(), state.clone(), instruments.clone());
                 let peer = peer.clone();
                 // Here the connection has read it; what follows is the call's own task, and its turn may come late. Probes are
@@ -132,10 +133,7 @@ impl<F: Front> Worker<F> {
                 async move {
                     let turn = match turn {
                         Ok(turn) => turn,
-                        Err(wait) => {
-                            pass_over(request.into_body());
-                            return Ok::<_, Infallible>(failure(StatusCode::OK, &late(wait)));
-                        }
+                        Err(wait) => return Ok::<_, Infallible>(failure(StatusCode::OK, &late(wait))),
                     };
                     let answered = AssertUnwindSafe(front.call(request, peer, turn)).catch_unwind().await;
                     let answer = answered.unwrap_or_else(|_| panicked(&instruments));

@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
 use tonic::{Code, Status, codegen::Service as _, service::Routes};
 
 use super::{
-    Client, Peer,
+    Client, Inbound, Peer,
     admission::Permit,
     arriving::{Arriving, in_time},
     body::{Body, code, observed, streamed},
@@ -57,7 +56,7 @@ enum Answer {
 /// `ended` is called once, with the code that the client sees, or CANCELLED when it sees none.
 pub async fn routed(
     routes: Routes,
-    mut request: http::Request<Incoming>,
+    mut request: http::Request<Inbound>,
     peer: Peer,
     client: impl FnOnce() -> Client,
     gate: &Gate,
@@ -104,7 +103,7 @@ type Times = (Instant, Option<Duration>);
 /// A call with one message.
 async fn one(
     mut routes: Routes,
-    request: http::Request<Incoming>,
+    request: http::Request<Inbound>,
     client: Client,
     gate: &Gate,
     mut turn: Turn,
@@ -146,7 +145,7 @@ async fn one(
 /// A call with many.
 async fn stream(
     mut routes: Routes,
-    request: http::Request<Incoming>,
+    request: http::Request<Inbound>,
     client: Client,
     gate: &Gate,
     mut turn: Turn,

@@ -11,11 +11,11 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame};
-use hyper::body::Incoming;
 use tokio::time::Sleep;
 use tonic::Status;
 
 use super::{
+    Inbound,
     admission::Permit,
     unary::{PREFIX, expired, too_large},
 };
@@ -53,7 +53,7 @@ pub(super) struct StreamLimits {
 /// The messages of a request, as they come.
 #[derive(Debug)]
 pub(super) struct Messages {
-    body: Incoming,
+    body: Inbound,
     limits: StreamLimits,
     until: Option<Until>,
     verdict: Verdict,
@@ -74,7 +74,7 @@ pub(super) struct Messages {
 
 impl Messages {
     pub(super) fn new(
-        body: Incoming,
+        body: Inbound,
         limits: StreamLimits,
         until: Option<Until>,
         verdict: &Verdict,

@@ -13,11 +13,11 @@ use std::{
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header::CONTENT_TYPE};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use prost::Message;
 use tonic::{Code, Status};
 
 use super::{
+    Inbound,
     admission::{Admission, Client, Permit},
     arriving::{Arriving, in_time},
     body::Body,
@@ -28,9 +28,6 @@ use super::{
 
 /// The prefix of a message: one byte for "compressed", four for the length.
 pub(super) const PREFIX: usize = 5;
-/// Of a body of which nobody wants to know: so much is on its way before its sender can have heard that, and for so long.
-const MOST_PASSED_OVER: usize = 256 << 10;
-const PASSING_OVER: Duration = Duration::from_secs(1);
 
 /// Bytes and time that one call may take.
 #[derive(Clone, Copy, Debug)]
@@ -132,7 +129,7 @@ pub(super) fn too_large(what: &str, size: Option<usize>, limit: usize) -> Status
 
 /// Reads the one message of `request`, lets `handle` answer it in time and frames the answer. The code is for the metrics.
 pub async fn unary<H, A>(
-    request: http::Request<Incoming>,
+    request: http::Request<Inbound>,
     gate: &Gate,
     client: impl FnOnce() -> Client,
     mut turn: Turn,
@@ -153,13 +150,7 @@ where
     let arriving = Arriving::default();
     let answered = async {
         let (parts, body) = request.into_parts();
-        let mut permit = match gate.admission.begin(client) {
-            Ok(permit) => permit,
-            Err(busy) => {
-                pass_over(body);
-                return Err(busy);
-            }
-        };
+        let mut permit = gate.admission.begin(client)?;
         let message = receive(body, &parts.headers, gate.messages.request, &mut permit, &arriving).await?;
         permit.take_place()?;
         let arrived = Instant::now();
@@ -184,30 +175,8 @@ where
     }
 }
 
-/// Reads what is still to come of the body of a call that is refused, and forgets it. To reset the stream instead would be the end of the
-/// connection where calls are refused by the thousand: the library below us remembers few of the streams that it has reset, takes
-/// the DATA that is on its way for the rest as an attack (MadeYouReset), and hangs up with ENHANCE_YOUR_CALM.
-pub(super) fn pass_over(mut body: Incoming) {
-    if http_body::Body::is_end_stream(&body) {
-        return;
-    }
-    tokio::spawn(async move {
-        let rest = async {
-            let mut bytes = 0;
-            while let Some(Ok(frame)) = body.frame().await {
-                bytes += frame.data_ref().map_or(0, Bytes::len);
-                if bytes > MOST_PASSED_OVER {
-                    // Better to have it stop.
-                    return;
-                }
-            }
-        };
-        drop(tokio::time::timeout(PASSING_OVER, rest).await);
-    });
-}
-
 /// Answers a call that may not be made; its body is not read.
-pub fn denied(request: &http::Request<Incoming>, status: &Status) -> Response<Body> {
+pub fn denied(request: &http::Request<Inbound>, status: &Status) -> Response<Body> {
     refuse_http(request).unwrap_or_else(|| failure(StatusCode::OK, status))
 }
 
@@ -230,7 +199,7 @@ pub(super) fn expired(allowed: Duration) -> Status {
 }
 
 /// What is no gRPC call at all.
-pub(super) fn refuse_http(request: &http::Request<Incoming>) -> Option<Response<Body>> {
+pub(super) fn refuse_http(request: &http::Request<Inbound>) -> Option<Response<Body>> {
     let plain = |code: StatusCode, name: HeaderName, value: &'static str| {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = code;
@@ -259,7 +228,7 @@ pub(super) fn refuse_http(request: &http::Request<Incoming>) -> Option<Response<
 
 /// Reads exactly one message, for which `permit` has room.
 pub(super) async fn receive(
-    mut body: Incoming,
+    mut body: Inbound,
     headers: &HeaderMap,
     limit: usize,
     permit: &mut Permit,

@@ -3,10 +3,10 @@
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use tonic::Status;
 
 use super::{
+    Inbound,
     compression::decompress,
     unary::{PREFIX, too_large},
 };
@@ -27,7 +27,7 @@ pub enum Unread {
 /// # Errors
 /// The body is then dropped, which resets the stream.
 pub async fn read_body(
-    mut body: Incoming,
+    mut body: Inbound,
     limit: usize,
     mut hold: impl FnMut(usize) -> Result<(), Status>,
 ) -> Result<Bytes, Unread> {

@@ -225,7 +225,7 @@ pub(crate) async fn overload(report: &mut Report, how: &How, flags: &[&str], tim
 
 /// Four times what is answered at most.
 async fn saturated(report: &mut Report, target: &Target, (connections, call): Caller<'_>, time: Duration) {
-    const WHAT: &str = "4 × the peak, in 5 rounds";
+    const WHAT: &str = "4 × the peak, medians of rounds";
     let mut all = Step::default();
     let (mut goodput, mut storms, mut tails, mut worked) = (Vec::new(), Vec::new(), Vec::new(), 0.0_f64);
     for _ in 0..ROUNDS {

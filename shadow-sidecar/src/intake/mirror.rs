@@ -11,10 +11,9 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
-use hyper::body::Incoming;
 use tonic::Status;
 use understudy::{
-    edge::{self, Body, Client, Gate, Peer},
+    edge::{self, Body, Client, Gate, Inbound, Peer},
     v1::{Exchange, Method},
 };
 
@@ -90,7 +89,7 @@ impl Mirror {
     }
 
     /// Takes a mirrored request.
-    pub(crate) async fn call(&self, request: http::Request<Incoming>, peer: Peer) -> Response<Body> {
+    pub(crate) async fn call(&self, request: http::Request<Inbound>, peer: Peer) -> Response<Body> {
         match self.receive(request, peer).await {
             Ok(arrived) => self.take(arrived),
             Err(left) => {
@@ -111,7 +110,7 @@ impl Mirror {
         edge::passed(Status::ok("").into_http())
     }
 
-    async fn receive(&self, request: http::Request<Incoming>, peer: Peer) -> Result<Arrived, Left> {
+    async fn receive(&self, request: http::Request<Inbound>, peer: Peer) -> Result<Arrived, Left> {
         let (parts, body) = request.into_parts();
         let headers = parts.headers;
         if is_marked(&headers) {

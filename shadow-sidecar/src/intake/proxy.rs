@@ -18,7 +18,7 @@ use http::{
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use tonic::{Code, Status};
-use understudy::edge::{self, Body};
+use understudy::edge::{self, Body, Inbound};
 
 use super::{
     capture::{Answered, Capture, Captures, Noted},
@@ -54,7 +54,7 @@ impl Proxy {
     }
 
     /// Passes a call on to the primary.
-    pub(crate) async fn call(&self, request: Request<Incoming>) -> Response<Body> {
+    pub(crate) async fn call(&self, request: Request<Inbound>) -> Response<Body> {
         let (mut parts, body) = request.into_parts();
         let capture = self.watch(&parts);
         if upstream(&mut parts, self.pool.scheme()).is_none() {
@@ -153,7 +153,7 @@ fn failed(error: &hyper::Error) -> Status {
 /// The caller's body on its way to the primary.
 #[derive(Debug)]
 pub(super) struct RequestBody {
-    body: Incoming,
+    body: Inbound,
     capture: Option<Capture>,
 }
 

@@ -21,8 +21,8 @@ use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use understudy::{
     edge::{
-        Address, Admission, Body, Client, Edge, Front, Gate, InFlight, Instruments, Limits, Listener, MessageLimits,
-        Peer, Setup, Turn, unary,
+        Address, Admission, Body, Client, Edge, Front, Gate, InFlight, Inbound, Instruments, Limits, Listener,
+        MessageLimits, Peer, Setup, Turn, unary,
     },
     shutdown::{Phase, Shutdown},
     telemetry,
@@ -42,7 +42,7 @@ struct Bare {
 struct Sizes(Gate);
 
 impl Front for Sizes {
-    async fn call(&self, request: http::Request<hyper::body::Incoming>, peer: Peer, turn: Turn) -> Response<Body> {
+    async fn call(&self, request: http::Request<Inbound>, peer: Peer, turn: Turn) -> Response<Body> {
         let answer = |call: understudy::edge::Call| async move {
             let asked: understudy::inference::ModelReadyRequest =
                 prost::Message::decode(call.message).map_err(|error| tonic::Status::internal(error.to_string()))?;

@@ -154,9 +154,11 @@ async fn refusals_by_the_thousand_do_not_end_a_connection() {
     // It has no message yet, and keeps the only place of its client.
     wire.send(&[Frame::call(1, 0, PREDICT, &[])]).await.unwrap();
     let message = prost::Message::encode_to_vec(&adult::test_set().predict(0..1));
-    for batch in 0..40 {
+    // Half of them have no place, the others have no time either, which their headers say.
+    for batch in 0..80 {
+        let more: &[_] = if batch < 40 { &[] } else { &[("grpc-timeout", "0n")] };
         let streams = (0..100).map(|n| 2 * (100 * batch + n) + 3);
-        let heads = streams.clone().map(|stream| Frame::call(stream, 0, PREDICT, &[]));
+        let heads = streams.clone().map(|stream| Frame::call(stream, 0, PREDICT, more));
         wire.send(&heads.collect::<Vec<_>>()).await.unwrap();
         for _ in 0..100 {
             let refused = loop {

@@ -9,14 +9,13 @@ use std::{
 };
 
 use http::Response;
-use hyper::body::Incoming;
 use support::{
     SOON, until,
     wire::{END_STREAM, Frame, Wire},
     within,
 };
 use understudy::{
-    edge::{Address, Body, Edge, Front, Instruments, Limits, Listener, Peer, Setup, Turn},
+    edge::{Address, Body, Edge, Front, Inbound, Instruments, Limits, Listener, Peer, Setup, Turn},
     health::Registry,
     shutdown::{Phase, Phases, Shutdown},
     telemetry,
@@ -31,7 +30,7 @@ const NAMES: [&str; 4] = ["", "readiness", "startup", "liveness"];
 struct Wedge;
 
 impl Front for Wedge {
-    fn call(&self, _: http::Request<Incoming>, _: Peer, _: Turn) -> impl Future<Output = Response<Body>> + Send {
+    fn call(&self, _: http::Request<Inbound>, _: Peer, _: Turn) -> impl Future<Output = Response<Body>> + Send {
         thread::sleep(WEDGED);
         std::future::pending()
     }
