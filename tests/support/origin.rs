@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
 
 /// What it answers.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +27,8 @@ pub struct Canned {
     pub undescribed: bool,
     /// Answers, and then resets the stream in place of the trailers.
     pub resets: bool,
+    /// Ends the connection in place of an answer, and with it whatever else is under way there.
+    pub hangs_up: bool,
 }
 
 /// A call that came.
@@ -62,9 +64,17 @@ impl Origin {
                 let (canned, noted) = (canned.clone(), noted.clone());
                 tokio::spawn(async move {
                     let Ok(mut connection) = h2::server::handshake(stream).await else { return };
-                    while let Some(Ok((request, respond))) = connection.accept().await {
+                    let over = Arc::new(Notify::new());
+                    loop {
+                        let (request, respond) = tokio::select! {
+                            accepted = connection.accept() => match accepted {
+                                Some(Ok(call)) => call,
+                                _ => return,
+                            },
+                            () = over.notified() => return,
+                        };
                         // How it ends is told by what was seen.
-                        tokio::spawn(answer(request, respond, canned.clone(), noted.clone()));
+                        tokio::spawn(answer(request, respond, canned.clone(), noted.clone(), over.clone()));
                     }
                 });
             }
@@ -99,6 +109,7 @@ async fn answer(
     mut respond: h2::server::SendResponse<Bytes>,
     canned: Canned,
     noted: Arc<Mutex<Vec<Seen>>>,
+    over: Arc<Notify>,
 ) -> Result<(), h2::Error> {
     let (parts, mut body) = request.into_parts();
     let mut seen = Seen { uri: parts.uri.to_string(), headers: parts.headers, ..Seen::default() };
@@ -122,6 +133,11 @@ async fn answer(
         return Ok(());
     }
     note(seen);
+    if canned.hangs_up {
+        over.notify_one();
+        // Dropped before the connection it would be reset.
+        return std::future::poll_fn(|context| respond.poll_reset(context)).await.map(drop);
+    }
     let mut response = Response::new(());
     *response.headers_mut() = canned.headers;
     let ends = canned.data.is_empty() && canned.trailers.is_none() && !canned.resets;

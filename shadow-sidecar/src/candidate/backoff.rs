@@ -61,6 +61,15 @@ impl Backoff {
     }
 }
 
+/// The status of a call, UNAVAILABLE where its connection has ended: the library says CANCELLED or UNKNOWN of some, as if the
+/// candidate had.
+pub(super) fn told(status: Status) -> Status {
+    if broken(&status).is_none() {
+        return status;
+    }
+    Status::unavailable(status.message())
+}
+
 /// Whether the connection failed and not the call; and if so, whether there never was one.
 fn broken(status: &Status) -> Option<bool> {
     let mut cause = status.source();
@@ -69,11 +78,11 @@ fn broken(status: &Status) -> Option<bool> {
         if error.is::<ConnectError>() {
             return Some(true);
         }
-        // It was too late, on a connection as good as any.
-        if error.is::<TimeoutExpired>() {
+        // It was too late, or the candidate has reset the call, on a connection as good as any.
+        if error.is::<TimeoutExpired>() || error.downcast_ref::<h2::Error>().is_some_and(h2::Error::is_reset) {
             return None;
         }
-        if error.is::<transport::Error>() {
+        if error.is::<transport::Error>() || error.is::<h2::Error>() {
             broken = Some(false);
         }
         cause = error.source();

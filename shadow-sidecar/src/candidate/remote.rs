@@ -21,7 +21,7 @@ use understudy::{
 
 use super::{
     Failure,
-    backoff::Backoff,
+    backoff::{Backoff, told},
     versions::{MAX_VERSION, Versions},
 };
 use crate::{
@@ -171,7 +171,7 @@ impl Server {
         let mut client = self.client.clone().max_decoding_message_size(limit);
         let answered = client.model_infer(request).await;
         self.backoff.ended(answered.as_ref().map(drop), Instant::now());
-        let response = answered?.into_inner();
+        let response = answered.map_err(told)?.into_inner();
         self.heard(&response.model_version, epoch)?;
         answers::read_tensors(&response, &epoch.reading, &epoch.comparator, Role::Candidate, out)
             .map_err(|error| Status::data_loss(error.to_string()).into())

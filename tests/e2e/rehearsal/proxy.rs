@@ -312,6 +312,7 @@ async fn a_candidate_that_misbehaves_harms_nobody() {
     let cases = [
         ("hangs", Canned { hangs: true, ..answering(Vec::new()) }, "DEADLINE_EXCEEDED"),
         ("resets", Canned { resets: true, ..answering(vec![Bytes::from_static(b"\0\0\0\0\x09abc")]) }, "INTERNAL"),
+        ("hangs up", Canned { hangs_up: true, ..answering(Vec::new()) }, "UNAVAILABLE"),
         ("drips", Canned { drips: true, ..answering(vec![Bytes::from(frame(0, &[0; 500]))]) }, "DEADLINE_EXCEEDED"),
         ("answers 100 MiB", answering(vec![Bytes::from(hundred_mebibytes)]), "OUT_OF_RANGE"),
         ("answers no protobuf", answering(vec![Bytes::from(frame(0, b"\xff\xff\xff"))]), "INTERNAL"),
