@@ -32,8 +32,10 @@ use crate::shutdown::Phases;
 
 mod accept;
 mod admission;
+mod answer;
 mod arriving;
 mod body;
+mod calls;
 mod compression;
 mod connection;
 mod inbound;

@@ -136,6 +136,17 @@ impl Body {
         Self(Kind::Unary { message: None, trailers: None, permit: None })
     }
 
+    /// The message and the trailers of an answer that has no more than that.
+    ///
+    /// # Errors
+    /// It is one of many messages, and comes back.
+    pub(super) fn into_unary(self) -> Result<(Option<Bytes>, Option<HeaderMap>), Self> {
+        match self.0 {
+            Kind::Unary { message, trailers, .. } => Ok((message, trailers)),
+            other => Err(Self(other)),
+        }
+    }
+
     /// Keeps the call's bytes, and tells the connection that an answer waits, until the last byte was given to the socket.
     /// That is later than the end of this body: the library below us buffers what a reader without a window can't take.
     pub(super) fn kept_until_sent(mut self, connection: &Arc<State>) -> Self {

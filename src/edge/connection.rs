@@ -1,35 +1,28 @@
 //! A worker and its connections.
 
 use std::{
-    convert::Infallible,
     io,
     net::SocketAddr,
-    panic::AssertUnwindSafe,
     pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures_util::FutureExt as _;
-use http::{Response, StatusCode};
-use hyper::{body::Incoming, server::conn::http2, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use h2::{Ping, PingPong, server};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
     sync::mpsc,
     task::JoinSet,
 };
-use tonic::Status;
 
 use super::{
-    Body, Client, Front, Inbound, Limits, Peer, Tls,
+    Front, Limits, Peer, Tls,
     accept::{Accepted, Socket},
+    calls::Calls,
     instruments::{Cut, Instruments},
-    meter::{Failing, Metered, Patience},
-    routed::HEALTH,
-    turns::{CallExecutor, Seat, Turn, Turns, late},
-    unary::failure,
+    meter::{Failing, Metered, Patience, State},
+    turns::Turns,
 };
 use crate::shutdown::{Phase, Phases};
 
@@ -112,40 +105,30 @@ impl<F: Front> Worker<F> {
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { limits, phases, instruments, turns, front, tls: _ } = self;
+        let Self { limits, phases, turns, .. } = self;
         let (io, state) = Metered::new(io, limits.control_frames_burst, limits.control_frames_a_second, turns.clone());
-        let service = {
-            let (front, state, instruments) = (front.clone(), state.clone(), instruments.clone());
-            let peer = peer.clone();
-            let client = peer.certificate().map_or_else(|| Client::from(&peer), |name| Client::Named(name.clone()));
-            let seat = Seat::new(turns, client);
-            service_fn(move |request: http::Request<Incoming>| {
-                let request = request.map(Inbound::from);
-                let (front, state, instruments) = (front.clone(), state.clone(), instruments.clone());
-                let peer = peer.clone();
-                // Here the connection has read it; what follows is the call's own task, and its turn may come late. Probes are
-                // let in whenever they come.
-                let turn = if request.uri().path().starts_with(HEALTH) {
-                    Ok(Turn::exempt())
-                } else {
-                    seat.join(front.token(request.headers()), Instant::now())
-                };
-                async move {
-                    let turn = match turn {
-                        Ok(turn) => turn,
-                        Err(wait) => return Ok::<_, Infallible>(failure(StatusCode::OK, &late(wait))),
-                    };
-                    let answered = AssertUnwindSafe(front.call(request, peer, turn)).catch_unwind().await;
-                    let answer = answered.unwrap_or_else(|_| panicked(&instruments));
-                    Ok::<_, Infallible>(answer.map(|body| body.kept_until_sent(&state)))
-                }
-            })
-        };
-        let mut connection = pin!(builder(limits, turns).serve_connection(TokioIo::new(io), service));
         let patience = Patience { greeting, headers: limits.headers, unread: limits.unread };
         let mut failing = pin!(state.fails(patience));
+        let closing = async {
+            // A process that ends does not wait for the end of an age.
+            phases.reached(Phase::Closing).await;
+            tokio::time::sleep(limits.grace).await;
+        };
+        let mut closing = pin!(closing);
+        let mut connection = tokio::select! {
+            biased;
+            greeted = builder(limits).handshake(io) => match greeted {
+                Ok(connection) => connection,
+                Err(error) => return self.ended(&peer, &state, &error),
+            },
+            failing = failing.as_mut() => return self.cut(&peer, Cut::Failing(failing)),
+            () = closing.as_mut() => return self.cut(&peer, Cut::Grace),
+        };
+        let mut silent = pin!(silent(connection.ping_pong(), &state, limits));
+        let calls = Calls::new(self, peer.clone(), state.clone());
         let ended = tokio::select! {
-            ended = connection.as_mut() => Ok(ended),
+            biased;
+            ended = calls.serve(&mut connection) => Ok(ended),
             failing = failing.as_mut() => {
                 self.cut(&peer, Cut::Failing(failing));
                 if failing != Failing::Unread {
@@ -153,6 +136,7 @@ impl<F: Front> Worker<F> {
                 }
                 Err(UNREAD_GRACE.min(limits.grace))
             }
+            () = silent.as_mut() => return self.cut(&peer, Cut::Silent),
             () = aged(limits.age) => {
                 self.cut(&peer, Cut::Age);
                 Err(limits.age_grace)
@@ -162,28 +146,29 @@ impl<F: Front> Worker<F> {
         let ended = match ended {
             Ok(ended) => ended,
             Err(grace) => {
-                connection.as_mut().graceful_shutdown();
+                connection.graceful_shutdown();
                 // From here on what is unread has the grace.
                 failing.set(state.fails(Patience { unread: Duration::MAX, ..patience }));
-                let closing = async {
-                    // A process that ends does not wait for the end of an age.
-                    phases.reached(Phase::Closing).await;
-                    tokio::time::sleep(limits.grace).await;
-                };
                 tokio::select! {
-                    ended = connection => ended,
+                    biased;
+                    ended = calls.serve(&mut connection) => ended,
                     failing = failing => return self.cut(&peer, Cut::Failing(failing)),
+                    () = silent => return self.cut(&peer, Cut::Silent),
                     () = tokio::time::sleep(grace) => return self.cut(&peer, Cut::Grace),
                     () = closing => return self.cut(&peer, Cut::Grace),
                 }
             }
         };
         if let Err(error) = ended {
-            if state.flooded() {
-                return self.cut(&peer, Cut::Failing(Failing::Flood));
-            }
-            tracing::debug!(?peer, %error, "a connection has ended with an error");
+            self.ended(&peer, &state, &error);
         }
+    }
+
+    fn ended(&self, peer: &Peer, state: &State, error: &h2::Error) {
+        if state.flooded() {
+            return self.cut(peer, Cut::Failing(Failing::Flood));
+        }
+        tracing::debug!(?peer, %error, "a connection has ended with an error");
     }
 
     /// Whoever does this often would fill the log; the counter tells as much.
@@ -199,12 +184,6 @@ fn note(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-/// The hook has logged what and where; the client learns that it was not its fault, and nothing else.
-fn panicked(instruments: &Instruments) -> Response<Body> {
-    instruments.panics.increment(1);
-    failure(StatusCode::OK, &Status::internal("internal error"))
-}
-
 async fn aged(age: Duration) {
     if age.is_zero() {
         return std::future::pending().await;
@@ -212,18 +191,34 @@ async fn aged(age: Duration) {
     tokio::time::sleep(age.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
 }
 
-fn builder(limits: &Limits, turns: &Arc<Turns>) -> http2::Builder<CallExecutor> {
-    let mut builder = http2::Builder::new(CallExecutor(turns.clone()));
+/// Completes when the peer has not sent anything for a while, and does not answer a PING either.
+async fn silent(ping_pong: Option<PingPong>, state: &State, limits: &Limits) {
+    let Some(mut ping_pong) = ping_pong.filter(|_| !limits.keepalive_interval.is_zero()) else {
+        return std::future::pending().await;
+    };
+    loop {
+        let idle = state.idle();
+        if let Some(rest) = limits.keepalive_interval.checked_sub(idle).filter(|rest| !rest.is_zero()) {
+            tokio::time::sleep(rest).await;
+            continue;
+        }
+        match tokio::time::timeout(limits.keepalive_timeout, ping_pong.ping(Ping::opaque())).await {
+            Ok(Ok(_)) => {}
+            // The connection knows it, too.
+            Ok(Err(_)) => return std::future::pending().await,
+            Err(_) => return,
+        }
+    }
+}
+
+fn builder(limits: &Limits) -> server::Builder {
+    let mut builder = server::Builder::new();
     builder
-        .timer(TokioTimer::new())
-        .auto_date_header(false)
         .max_concurrent_streams(limits.streams)
-        .max_local_error_reset_streams(limits.local_error_resets)
+        .max_local_error_reset_streams(Some(limits.local_error_resets))
         .max_pending_accept_reset_streams(limits.pending_accept_resets)
         .max_header_list_size(limits.header_list_bytes)
-        .initial_stream_window_size(limits.stream_window)
-        .initial_connection_window_size(limits.connection_window)
-        .keep_alive_interval(Some(limits.keepalive_interval).filter(|interval| *interval > Duration::ZERO))
-        .keep_alive_timeout(limits.keepalive_timeout);
+        .initial_window_size(limits.stream_window)
+        .initial_connection_window_size(limits.connection_window);
     builder
 }

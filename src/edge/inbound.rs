@@ -2,14 +2,13 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+use h2::{Reason, RecvStream};
+use http_body::{Body, Frame};
 
 /// Of a body of which nobody wants to know: so much is on its way before its sender can have heard that...
 const MOST_PASSED_OVER: usize = 256 << 10;
@@ -22,56 +21,86 @@ const PASSING_OVER: Duration = Duration::from_secs(1);
 /// few of the streams that it has reset, takes the DATA that is on its way for the others as an attack (MadeYouReset), and hangs up with
 /// ENHANCE_YOUR_CALM.
 #[derive(Debug)]
-pub struct Inbound(Option<Incoming>);
+pub struct Inbound(Option<RecvStream>);
 
-impl From<Incoming> for Inbound {
-    fn from(body: Incoming) -> Self {
-        Self(Some(body))
+impl From<RecvStream> for Inbound {
+    fn from(body: RecvStream) -> Self {
+        Self(Some(body).filter(|body| !body.is_end_stream()))
+    }
+}
+
+impl Inbound {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        let Some(body) = &mut self.0 else { return Poll::Ready(None) };
+        Poll::Ready(match ready!(body.poll_data(context)) {
+            Some(Ok(data)) => {
+                // It can't fail: what has been received can be given back.
+                drop(body.flow_control().release_capacity(data.len()));
+                Some(Ok(Frame::data(data)))
+            }
+            Some(Err(error)) => Some(Err(error)),
+            None => ready!(body.poll_trailers(context)).transpose().map(|trailers| trailers.map(Frame::trailers)),
+        })
     }
 }
 
 impl Body for Inbound {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = h2::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Some(body) = &mut self.0 else { return Poll::Ready(None) };
-        let polled = Pin::new(body).poll_frame(context);
-        if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        let frame = match ready!(self.poll(context)) {
+            // Its sender has learnt enough from the answer (RFC 9113, 8.1).
+            Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => None,
+            frame => frame,
+        };
+        if matches!(&frame, None | Some(Err(_))) {
             self.0 = None;
         }
-        polled
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(Body::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        self.0.as_ref().is_none_or(RecvStream::is_end_stream)
     }
 }
 
 impl Drop for Inbound {
     fn drop(&mut self) {
         let Some(body) = self.0.take().filter(|body| !body.is_end_stream()) else { return };
-        // A worker that ends drops what is on it, and nobody is there to read.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(tokio::time::timeout(PASSING_OVER, pass_over(body)));
+        let mut rest = Rest { body, passed_over: 0 };
+        // Nearly always all that will come is there.
+        if Pin::new(&mut rest).poll(&mut Context::from_waker(Waker::noop())).is_pending()
+            // A worker that ends drops what is on it, and nobody is there to read.
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(tokio::time::timeout(PASSING_OVER, rest));
         }
     }
 }
 
-async fn pass_over(mut body: Incoming) {
-    let mut bytes = 0;
-    while let Some(Ok(frame)) = body.frame().await {
-        bytes += frame.data_ref().map_or(0, Bytes::len);
-        if bytes > MOST_PASSED_OVER {
-            // Better to have it stop.
-            return;
+/// What is left of a body.
+struct Rest {
+    body: RecvStream,
+    passed_over: usize,
+}
+
+impl Future for Rest {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let Some(Ok(data)) = ready!(self.body.poll_data(context)) else { return Poll::Ready(()) };
+            self.passed_over += data.len();
+            if self.passed_over > MOST_PASSED_OVER {
+                // Better to have it stop.
+                return Poll::Ready(());
+            }
+            // It can't fail: what has been received can be given back.
+            drop(self.body.flow_control().release_capacity(data.len()));
         }
     }
 }

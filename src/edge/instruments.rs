@@ -46,6 +46,8 @@ pub(super) enum Offered {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Cut {
     Failing(Failing),
+    /// Nothing came, and no PING was answered.
+    Silent,
     /// It has served its time.
     Age,
     /// It did not end its streams within the grace.
@@ -56,7 +58,7 @@ pub(super) enum Cut {
 pub struct Instruments {
     pub(super) connections: Gauge,
     offered: [Counter; 4],
-    cut: [Counter; 6],
+    cut: [Counter; 7],
     refused: [Counter; 7],
     calls: Gauge,
     bytes: Gauge,
@@ -84,7 +86,7 @@ impl Instruments {
                 connections: gauge!(CONNECTIONS),
                 offered: ["accepted", "too_many", "too_many_of_address", "failed"]
                     .map(|outcome| counter!(ACCEPTED, "outcome" => outcome)),
-                cut: ["greeting", "headers", "flood", "unread", "age", "grace"]
+                cut: ["greeting", "headers", "flood", "unread", "age", "grace", "silent"]
                     .map(|reason| counter!(ENDED, "reason" => reason)),
                 refused: ["calls", "bytes", "client_calls", "client_rate", "work", "queue", "client_bytes"]
                     .map(|reason| counter!(REFUSED, "reason" => reason)),
@@ -115,6 +117,7 @@ impl Instruments {
             Cut::Failing(failing) => failing as usize,
             Cut::Age => 4,
             Cut::Grace => 5,
+            Cut::Silent => 6,
         };
         self.cut[at].increment(1);
     }

@@ -34,7 +34,7 @@ const FRAMES_A_REQUEST: u32 = 10;
 const SMALL_DATA: usize = 16;
 /// What is read of one peer until others have their turn on the worker.
 const READ_AT_ONCE: usize = 64 << 10;
-/// ...and while calls wait there: most of what comes then is going to be refused.
+/// ...and while calls wait there, until a pause is over: most of what comes then is going to be refused.
 const READ_AT_A_LOOK: usize = 16 << 10;
 /// Answers are told apart by when they were ready, in so many parts of the time that a peer has to take them.
 const GENERATIONS: usize = 8;
@@ -60,6 +60,10 @@ pub(super) struct State {
     began: Instant,
     greeted: AtomicBool,
     flooded: AtomicBool,
+    /// The last call was.
+    refused: AtomicBool,
+    /// Milliseconds from `began`, plus 1, to the last byte that came.
+    heard: AtomicU64,
     /// Milliseconds from `began`, plus 1, to the beginning of a header block that has not ended; 0 without one.
     block: AtomicU64,
     /// Grows with time; answers are of the one in which they became ready.
@@ -82,6 +86,8 @@ impl State {
             began: Instant::now(),
             greeted: AtomicBool::new(false),
             flooded: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
+            heard: AtomicU64::new(0),
             block: AtomicU64::new(0),
             generation: AtomicUsize::new(0),
             unread: [const { AtomicU32::new(0) }; GENERATIONS],
@@ -90,6 +96,16 @@ impl State {
 
     fn now(&self) -> u64 {
         self.began.elapsed().as_millis() as u64 + 1
+    }
+
+    /// A call was answered, or was refused for want of room.
+    pub(super) fn called(&self, is_refused: bool) {
+        self.refused.store(is_refused, Ordering::Relaxed);
+    }
+
+    /// Since the last byte came, to the millisecond.
+    pub(super) fn idle(&self) -> Duration {
+        Duration::from_millis(self.now().saturating_sub(self.heard.load(Ordering::Relaxed)))
     }
 
     /// An answer waits to be read, until the result is dropped.
@@ -158,6 +174,10 @@ pub(super) struct Metered<I> {
     io: I,
     /// Bytes since others had their turn.
     read: usize,
+    /// Reads on after this pause of the worker's.
+    put_off: Option<u64>,
+    /// Reads on after one, until there is no more.
+    has_paused: bool,
     frames: Frames,
     state: Arc<State>,
     turns: Arc<Turns>,
@@ -167,11 +187,13 @@ impl<I> Metered<I> {
     /// `burst` control frames at once, `rate` a second after that.
     pub(super) fn new(io: I, burst: u32, rate: u32, turns: Arc<Turns>) -> (Self, Arc<State>) {
         let state = Arc::new(State::new());
-        (Self { io, read: 0, frames: Frames::new(burst, rate), state: state.clone(), turns }, state)
+        let frames = Frames::new(burst, rate);
+        (Self { io, read: 0, put_off: None, has_paused: false, frames, state: state.clone(), turns }, state)
     }
 
     fn received(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.frames.read(bytes);
+        self.state.heard.store(self.state.now(), Ordering::Relaxed);
         if self.frames.greeted && !self.state.greeted.load(Ordering::Relaxed) {
             self.state.greeted.store(true, Ordering::Relaxed);
         }
@@ -297,8 +319,16 @@ impl Bucket {
 
 impl<I: AsyncRead + Unpin> AsyncRead for Metered<I> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.read >= READ_AT_A_LOOK && self.turns.puts_off(context.waker()) {
-            self.read = 0;
+        if let Some(pause) = self.put_off {
+            // Somebody else has woken the connection: an answer is ready, perhaps.
+            if self.turns.is_pausing(pause) {
+                return Poll::Pending;
+            }
+            (self.put_off, self.has_paused) = (None, true);
+        }
+        let comes_last = self.read >= READ_AT_A_LOOK || !self.has_paused && self.state.refused.load(Ordering::Relaxed);
+        if comes_last && let Some(pause) = self.turns.puts_off(context.waker()) {
+            (self.read, self.put_off, self.has_paused) = (0, Some(pause), false);
             return Poll::Pending;
         }
         if self.read >= READ_AT_ONCE {
@@ -309,7 +339,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Metered<I> {
         let before = to.filled().len();
         let polled = Pin::new(&mut self.io).poll_read(context, to);
         if polled.is_pending() {
-            self.read = 0;
+            (self.read, self.has_paused) = (0, false);
         }
         ready!(polled)?;
         self.read += to.filled().len() - before;

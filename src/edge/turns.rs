@@ -6,8 +6,9 @@
 //!   those that are not complete wait for their clients and not for us, and are forgotten until they are.
 //! * What is complete waits in one queue, in which clients take turns by the time that their calls have taken ([`fair`]): whoever
 //!   asks for little is next, however much another asks for.
-//! * Between two calls the sockets are looked at when a slice of time ([`SLICE`]) has gone by: who is refused should not wait for others' work.
-//!   In between nobody reads on who has read much: however fast others ask and are refused, most of the time goes to who was let in.
+//! * Between two calls the sockets are looked at when a slice of time ([`SLICE`]) has gone by: who has just come should not wait for others'
+//!   work. Who was refused last, or has read much, reads on less often: however fast others ask and are refused, most of the time goes
+//!   to who was let in, and who asks for little is heard at once.
 //! * A burst is worked off, a standing queue is not: a call may wait for as long as the worker has rested in the last tenth of a
 //!   second, which is what it can catch up on, and for a short limit more. This is the rule of request queues under CoDel (Maurer,
 //!   "Fail at Scale", ACM Queue 13(8), 2015; Nichols and Jacobson, ACM Queue 10(5), 2012) without its switch from one limit to the
@@ -16,18 +17,13 @@
 use std::{
     future::poll_fn,
     hash::{BuildHasher, Hash, RandomState},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker},
     time::{Duration, Instant},
 };
 
 use tokio::sync::{Notify, oneshot};
 use tonic::Status;
-
-pub(super) use executor::CallExecutor;
 
 use self::{
     fair::{Account, Place, Queue},
@@ -38,18 +34,17 @@ use super::{
     instruments::{Instruments, Refusal},
 };
 
-mod executor;
 mod fair;
 mod rest;
 
 /// What a burst may take to be worked off.
 const BURST: Duration = Duration::from_millis(100);
-/// Work between two looks at the sockets, where calls wait: at least...
+/// Work between two looks at the sockets, where calls wait.
 const SLICE: Duration = Duration::from_micros(200);
-/// ...and at most, so that who is refused knows it soon...
-const LONGEST_SLICE: Duration = Duration::from_millis(2);
-/// ...and in between so many times what the look before has taken: reading what is refused must not starve what was let in.
-const WORK_FOR_A_LOOK: u32 = 8;
+/// Until those read on who are put off: at most so long, so that who is refused knows it soon...
+const LONGEST_PAUSE: Duration = Duration::from_millis(3);
+/// ...and so many times what it took them the last time, in work: reading what is refused must not starve what was let in.
+const WORK_FOR_READING: u32 = 8;
 /// Calls on whose cost the expected wait is based.
 const REMEMBERED: u64 = 16;
 /// A worker that has waited for so long has read all that there was to read.
@@ -65,8 +60,6 @@ pub(super) struct Turns {
     state: Mutex<State>,
     /// Calls wait, and nobody works.
     contended: Notify,
-    /// The call that is handed to the executor next is a refusal.
-    refused: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -80,12 +73,18 @@ struct State {
     each: u64,
     /// Somebody works, or is called to.
     held: bool,
-    /// Work since the last look at the sockets...
+    /// Work since the last look at the sockets.
     spent: Duration,
-    /// ...and until the next.
-    slice: Duration,
-    /// Connections that read on when the sockets are looked at next.
+    /// Connections that read on later...
     put_off: Vec<Waker>,
+    /// ...since they have done so...
+    read_on: Instant,
+    /// ...and the work since then...
+    worked: Duration,
+    /// ...and until they do it again.
+    pause: Duration,
+    /// Pauses that are over.
+    pauses: u64,
 }
 
 impl State {
@@ -143,11 +142,13 @@ impl Turns {
                 each: 0,
                 held: false,
                 spent: Duration::ZERO,
-                slice: SLICE,
                 put_off: Vec::new(),
+                read_on: Instant::now(),
+                worked: Duration::ZERO,
+                pause: SLICE,
+                pauses: 0,
             }),
             contended: Notify::new(),
-            refused: AtomicBool::new(false),
         }
     }
 
@@ -168,7 +169,6 @@ impl Turns {
         let mut state = self.state();
         if let Some(wait) = state.too_long(account, self.limit, now) {
             drop(state);
-            self.refused.store(true, Ordering::Relaxed);
             self.instruments.refused(Refusal::Queue);
             return Err(wait);
         }
@@ -188,7 +188,7 @@ impl Turns {
     /// There is work again, and the sockets have been looked at.
     pub(super) fn wakes(&self) {
         let mut state = self.state();
-        (state.spent, state.slice) = (Duration::ZERO, SLICE);
+        (state.spent, state.worked, state.pause) = (Duration::ZERO, Duration::ZERO, SLICE);
         if state.rest.ends(Instant::now()) >= RESTED {
             state.let_in = 0;
             state.queue.forgets();
@@ -199,33 +199,53 @@ impl Turns {
     pub(super) async fn call(&self) {
         loop {
             self.contended.notified().await;
+            let looks = Instant::now();
+            let is_due = self.ends_pause(looks);
             // A task that yields is woken after the driver has been polled; and once more, so that the calls which have just been
             // read are in the queue, too.
-            let looks = Instant::now();
-            Self::reads_on(self.state());
             tokio::task::yield_now().await;
             give_way().await;
             let mut state = self.state();
             state.spent = Duration::ZERO;
-            state.slice = looks.elapsed().saturating_mul(WORK_FOR_A_LOOK).clamp(SLICE, LONGEST_SLICE);
+            if is_due {
+                state.worked = Duration::ZERO;
+                state.pause = looks.elapsed().saturating_mul(WORK_FOR_READING).clamp(SLICE, LONGEST_PAUSE);
+            }
             if !state.held && !state.call_next() {
                 Self::reads_on(state);
             }
         }
     }
 
-    /// A connection has read much. While calls wait it reads on when the sockets are looked at next, and is woken then; otherwise it may
-    /// read on: false.
-    pub(super) fn puts_off(&self, waker: &Waker) -> bool {
+    /// A connection has read much, or its last call was refused. While calls wait it reads on after the pause that is returned, and is
+    /// woken then.
+    pub(super) fn puts_off(&self, waker: &Waker) -> Option<u64> {
         let mut state = self.state();
-        let contended = state.held && !state.queue.is_empty();
-        if contended {
-            state.put_off.push(waker.clone());
+        if !state.held || state.queue.is_empty() {
+            return None;
         }
-        contended
+        state.put_off.push(waker.clone());
+        Some(state.pauses)
+    }
+
+    /// Whether that pause is not over.
+    pub(super) fn is_pausing(&self, pause: u64) -> bool {
+        self.state().pauses == pause
+    }
+
+    /// Lets those read on who are put off, if it is time.
+    fn ends_pause(&self, now: Instant) -> bool {
+        let mut state = self.state();
+        let is_due = state.worked >= state.pause || now.duration_since(state.read_on) >= LONGEST_PAUSE;
+        if is_due {
+            state.read_on = now;
+            Self::reads_on(state);
+        }
+        is_due
     }
 
     fn reads_on(mut state: MutexGuard<'_, State>) {
+        state.pauses += 1;
         let put_off = std::mem::take(&mut state.put_off);
         drop(state);
         put_off.into_iter().for_each(Waker::wake);
@@ -356,7 +376,7 @@ impl Wait {
             Queue::ends(&self.account, self.place, 0);
             self.place = state.enter(&self.account);
         }
-        if !state.held && state.queue.is_empty() && state.spent < state.slice {
+        if !state.held && state.queue.is_empty() && state.spent < SLICE {
             state.held = true;
             state.queue.begins(self.place);
             state.leave(&self.account, self.place);
@@ -387,13 +407,14 @@ impl Wait {
         let took = began.elapsed();
         let mut state = self.turns.state();
         state.spent += took;
+        state.worked += took;
         Queue::ends(&self.account, self.place, took.as_nanos() as u64);
         state.learn(took);
         self.next(state);
     }
 
     fn next(&self, mut state: MutexGuard<'_, State>) {
-        if state.spent < state.slice {
+        if state.spent < SLICE {
             if !state.call_next() {
                 Turns::reads_on(state);
             }

@@ -276,6 +276,8 @@ async fn whoever_does_not_answer_a_ping_is_taken_for_dead() {
         }
     };
     within(Duration::from_secs(5), async { tokio::join!(dying, living) }).await;
+    let silent = [("reason", "silent")];
+    assert_eq!(primary.scrape().await.sum("understudy_connections_cut_total", &silent), 1.0);
 }
 
 async fn next_ping(wire: &mut Wire) -> Frame {

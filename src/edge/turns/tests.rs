@@ -1,4 +1,8 @@
-use super::*;
+use std::sync::atomic::Ordering;
+
+use tokio::io::AsyncReadExt as _;
+
+use super::{super::meter::Metered, *};
 
 const MILLI: Duration = Duration::from_millis(1);
 /// Until a test has failed that would hang.
@@ -210,15 +214,17 @@ async fn who_is_called_too_late_teaches_nothing() {
     let mut late = seat.join(None, Instant::now()).expect("nobody is before it");
     let mut begins = Box::pin(late.begin());
     assert!(futures_util::poll!(begins.as_mut()).is_pending());
-    turns.state().slice = Duration::MAX;
     std::thread::sleep(BURST + MILLI);
     works.end();
-    let refused = begins.await.expect_err("it has waited for longer than a burst");
+    let calling = calling(&turns);
+    let called = tokio::time::timeout(PATIENCE, begins).await.expect("in time");
+    let refused = called.expect_err("it has waited for longer than a burst");
     assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
     let each = turns.each();
     drop(late);
     assert_eq!(turns.each(), each);
     assert!(!turns.state().held);
+    calling.abort();
 }
 
 #[derive(Default)]
@@ -231,36 +237,64 @@ impl std::task::Wake for Woken {
 }
 
 #[tokio::test]
-async fn who_has_read_much_reads_on_at_the_next_look_or_when_nobody_waits() {
+async fn who_is_put_off_reads_on_after_a_pause_or_when_nobody_waits() {
     let turns = turns(Duration::MAX);
     let seat = Seat::new(&turns, 1);
     let woken = Arc::new(Woken::default());
     let waker = Waker::from(woken.clone());
     let times = || woken.0.load(Ordering::Relaxed);
-    assert!(!turns.puts_off(&waker), "nobody works");
+    assert_eq!(turns.puts_off(&waker), None, "nobody works");
     let mut works = seat.join(None, Instant::now()).expect("let in");
     works.begin().await.expect("at once");
-    assert!(!turns.puts_off(&waker), "nobody waits");
+    assert_eq!(turns.puts_off(&waker), None, "nobody waits");
     let mut waits = seat.join(None, Instant::now()).expect("let in");
     let mut begins = Box::pin(waits.begin());
     assert!(futures_util::poll!(begins.as_mut()).is_pending());
-    assert!(turns.puts_off(&waker));
-    assert_eq!(times(), 0);
-    // The slice is over: a look, and the one that waits is called.
-    turns.state().slice = Duration::ZERO;
+    let pause = turns.puts_off(&waker).expect("put off");
+    assert_eq!((times(), turns.is_pausing(pause)), (0, true));
+    // The slice and the pause are over: a look, and the one that waits is called.
+    turns.state().spent = SLICE;
+    turns.state().worked = SLICE;
     works.end();
     let calling = calling(&turns);
     tokio::time::timeout(PATIENCE, begins).await.expect("in time").expect("called");
-    assert_eq!(times(), 1);
+    assert_eq!((times(), turns.is_pausing(pause)), (1, false));
     let mut last = seat.join(None, Instant::now()).expect("let in");
     let mut begins = Box::pin(last.begin());
     assert!(futures_util::poll!(begins.as_mut()).is_pending());
-    assert!(turns.puts_off(&waker));
+    assert!(turns.puts_off(&waker).is_some());
     // It goes without a word.
     drop(begins);
     drop(last);
-    turns.state().slice = Duration::MAX;
+    turns.state().spent = Duration::ZERO;
     waits.end();
     assert_eq!(times(), 2);
+    calling.abort();
+}
+
+#[tokio::test]
+async fn whose_last_call_was_refused_is_read_after_a_pause() {
+    let turns = turns(Duration::MAX);
+    let seat = Seat::new(&turns, 1);
+    let mut works = seat.join(None, Instant::now()).expect("let in");
+    works.begin().await.expect("at once");
+    let mut waits = seat.join(None, Instant::now()).expect("let in");
+    let mut begins = Box::pin(waits.begin());
+    assert!(futures_util::poll!(begins.as_mut()).is_pending());
+    let open = || Metered::new(&b"something"[..], 100, 100, turns.clone());
+    let ((mut refused, state), (mut other, _)) = (open(), open());
+    state.called(true);
+    let (mut kept, mut read) = ([0; 9], [0; 9]);
+    assert!(futures_util::poll!(Box::pin(refused.read(&mut kept))).is_pending());
+    // Woken by somebody else it does not read either.
+    assert!(futures_util::poll!(Box::pin(refused.read(&mut kept))).is_pending());
+    assert_eq!(other.read(&mut read).await.expect("not put off"), 9);
+    turns.state().spent = SLICE;
+    turns.state().worked = SLICE;
+    works.end();
+    let calling = calling(&turns);
+    tokio::time::timeout(PATIENCE, begins).await.expect("in time").expect("called");
+    let read = tokio::time::timeout(PATIENCE, refused.read(&mut kept)).await.expect("the pause is over");
+    assert_eq!(read.expect("its turn"), 9);
     calling.abort();
 }
