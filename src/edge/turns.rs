@@ -47,6 +47,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(3);
 const WORK_FOR_READING: u32 = 8;
 /// Calls on whose cost the expected wait is based.
 const REMEMBERED: u64 = 16;
+/// A call that has taken so many times what others take was held up: by another process, or a quota that was used up. All that has come in
+/// the meantime would be refused for it. What has really become dearer is learnt all the same, by half with each call.
+const OUTLIER: u64 = 8;
 /// A worker that has waited for so long has read all that there was to read.
 const RESTED: Duration = Duration::from_micros(100);
 
@@ -89,7 +92,8 @@ struct State {
 
 impl State {
     fn learn(&mut self, cost: Duration) {
-        self.each = self.each - self.each / REMEMBERED + cost.as_nanos() as u64 / REMEMBERED;
+        let most = if self.each == 0 { u64::MAX } else { self.each.saturating_mul(OUTLIER) };
+        self.each = self.each - self.each / REMEMBERED + (cost.as_nanos() as u64).min(most) / REMEMBERED;
     }
 
     /// How long a call of `account` would have to wait that comes at `now`, if that is too long.

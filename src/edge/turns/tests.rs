@@ -204,6 +204,19 @@ fn a_stall_is_forgotten_by_those_who_come_first() {
     assert_eq!((let_in.len(), refused), (8, 0), "{:?} each", turns.each());
 }
 
+/// As under a quota of a container: the worker stands still within a call, and what has come in the meantime is read at once.
+#[test]
+fn a_stall_within_one_call_refuses_nobody() {
+    let turns = turns(25 * MILLI).costing(MILLI / 50);
+    turns.state().learn(80 * MILLI);
+    let never_rested = turns.began() + 10 * BURST;
+    let (let_in, refused) = burst(&Seat::new(&turns, 1), never_rested, 400);
+    assert_eq!((let_in.len(), refused), (400, 0), "{:?} each", turns.each());
+    // What has become dearer is learnt, in a dozen calls.
+    (0..12).for_each(|_| turns.state().learn(MILLI));
+    assert!(turns.each() > MILLI / 3, "{:?}", turns.each());
+}
+
 /// Others would be let in because it has taken so little, and come later still.
 #[tokio::test]
 async fn who_is_called_too_late_teaches_nothing() {
