@@ -122,6 +122,7 @@ pub(crate) fn of(tally: &Tally, gates: &Gates, about: About) -> v1::Report {
             .map(|(level, delta)| v1::LevelDelta { level: level.into(), delta: Some(score_delta(delta)) })
             .collect(),
         scores: details::scores(tally, &figures),
+        ranking: details::ranking(tally),
         latency: details::latency(tally, &figures, gates),
         noise: details::noise(tally, &figures, gates.alpha),
         slices: details::slices(tally, gates),

@@ -33,6 +33,7 @@ pub fn report(report: &v1::Report) -> Json {
             "squared": all.squared,
             "divergence": all.divergence,
             "divergence_upper": all.divergence_upper,
+            "relative_entropy": all.relative_entropy,
         })),
         "values": report.values.as_ref().map(|all| json!({
             "correlation": all.correlation,
@@ -46,6 +47,14 @@ pub fn report(report: &v1::Report) -> Json {
             .map(|level| json!({"level": level.level, "delta": level.delta.as_ref().map(score_delta)}))
             .collect::<Json>(),
         "scores": report.scores.as_ref().map(scores),
+        "ranking": report.ranking.as_ref().map(|all| json!({
+            "rows": all.rows,
+            "spearman": all.spearman,
+            "kendall": all.kendall,
+            "top": all.top,
+            "top_overlap": all.top_overlap,
+            "top_gain": all.top_gain,
+        })),
         "latency": report.latency.as_ref().map(latencies),
         "noise": report.noise.as_ref().map(|noise| json!({
             "compared": noise.compared,
@@ -135,6 +144,8 @@ fn scores(scores: &v1::ScoreDistribution) -> Json {
         "shift": scores.shift,
         "shift_lower": scores.shift_lower,
         "shift_upper": scores.shift_upper,
+        "kolmogorov_smirnov": scores.kolmogorov_smirnov,
+        "wasserstein": scores.wasserstein,
     })
 }
 

@@ -10,7 +10,8 @@
 //! - [`discoveries`]: what still counts where many questions are asked at once
 //! - [`histogram`]: latencies, as quantiles within one percent; [`ranks`]: with their intervals
 //! - [`moments`]: differences between scores; [`sketch`]: their quantiles
-//! - [`correlation`]: whether values go together; [`bins`]: whether they are distributed alike
+//! - [`correlation`]: whether values go together; [`ranking`]: whether in the same order; [`bins`]: whether they are distributed
+//!   alike
 //! - [`special`]: the beta and gamma functions under them
 //! - [`spread`]: differences by size and sign, for a picture
 
@@ -22,6 +23,7 @@ pub mod discoveries;
 pub mod histogram;
 pub mod mcnemar;
 pub mod moments;
+pub mod ranking;
 pub mod ranks;
 pub mod sketch;
 pub mod special;

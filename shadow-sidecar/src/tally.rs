@@ -77,7 +77,7 @@ pub struct Tally {
 pub struct Ticket {
     epoch: u64,
     rows: u64,
-    /// On the trail.
+    /// On the trail, where there is one; else how many began before.
     number: u64,
 }
 
@@ -172,7 +172,8 @@ impl Tally {
             self.rows.begin(rows);
         }
         let open = self.trail.as_mut().filter(|_| self.closed.is_none());
-        Ticket { epoch: self.epoch, rows, number: open.map_or(0, Trail::begin) }
+        let number = open.map_or(self.exchanges.offered(), Trail::begin);
+        Ticket { epoch: self.epoch, rows, number }
     }
 
     /// The candidate answered and the answers were compared, row by row. Should there not be one outcome for each row,
@@ -184,6 +185,7 @@ impl Tally {
         }
         let agreed = outcomes.iter().filter(|outcome| outcome.agreed).count() as u64;
         let rows = outcomes.len() as u64;
+        let number = ticket.number;
         let step = if rows == 0 { Step::Nothing } else { Step::Compared(agreed, rows) };
         if !self.settle(ticket, End::Compared, step) {
             return;
@@ -199,7 +201,7 @@ impl Tally {
             outcome.delta.into_iter().for_each(|delta| self.spread.record(delta));
             self.flips.record(outcome.primary_class, outcome.candidate_class);
         }
-        self.scores.record(outcomes, levels);
+        self.scores.record(number, outcomes, levels);
         self.slices.record(outcomes.iter().map(|outcome| outcome.agreed), slices);
         if let Some(again) = again {
             self.noise.record(again, Some(outcomes));

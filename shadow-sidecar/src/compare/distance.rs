@@ -12,7 +12,13 @@ pub struct Distance {
     pub squared: f64,
     /// The Jensen-Shannon divergence in bits, in [0, 1].
     pub divergence: f64,
+    /// The Kullback-Leibler divergence of q from p in bits, not negative: what it costs to take q for p. Where q is less than
+    /// 1e-12, and p is not, it counts as 1e-12.
+    pub relative_entropy: f64,
 }
+
+/// The least probability of the candidate that a relative entropy is computed with.
+const LEAST: f64 = 1e-12;
 
 impl Distance {
     /// Over pairs (p, q), one for each class; None without a class.
@@ -30,11 +36,13 @@ impl Distance {
                 let middle = f64::midpoint(p, q);
                 let part = |x: f64| if x > 0.0 { x * (x / middle).log2() } else { 0.0 };
                 all.divergence += f64::midpoint(part(p), part(q));
+                all.relative_entropy += if p > 0.0 { p * (p / q.max(LEAST)).log2() } else { 0.0 };
             }
             classes += 1.0;
         }
         all.mean /= classes;
         all.divergence = all.divergence.clamp(0.0, 1.0);
+        all.relative_entropy = all.relative_entropy.max(0.0);
         (classes > 0.0).then_some(all)
     }
 }
@@ -49,12 +57,15 @@ mod tests {
         assert_eq!((got.largest, got.mean, got.squared), (0.25, 0.5 / 3.0, 0.125));
         let js = 0.5 * (0.75 * 1.2f64.log2() + 0.5 * 0.8f64.log2()) + 0.5 * (0.25 * 2f64.log2());
         assert!((got.divergence - js).abs() < 1e-15, "{} {js}", got.divergence);
+        assert!((got.relative_entropy - 0.75 * 1.5f64.log2()).abs() < 1e-15, "{}", got.relative_entropy);
         assert_eq!(Distance::between([(0.3, 0.3), (0.7, 0.7)].into_iter()), Some(Distance::default()));
         // Nothing in common: the largest there is.
         let apart = Distance::between([(1.0, 0.0), (0.0, 1.0)].into_iter()).unwrap();
         assert_eq!((apart.divergence, apart.squared, apart.largest), (1.0, 2.0, 1.0));
+        assert_eq!(apart.relative_entropy, 1e12f64.log2());
         assert_eq!(Distance::between(std::iter::empty()), None);
         let odd = Distance::between([(7.0, -3.0), (0.0, 0.0)].into_iter()).unwrap();
         assert!(odd.divergence >= 0.0 && odd.divergence <= 1.0);
+        assert!(odd.relative_entropy.is_finite() && odd.relative_entropy >= 0.0);
     }
 }

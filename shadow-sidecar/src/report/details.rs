@@ -32,6 +32,7 @@ pub(super) fn distances(tally: &Tally, alpha: f64) -> Option<v1::Distances> {
         squared: distances.squared()?,
         divergence,
         divergence_upper,
+        relative_entropy: distances.relative_entropy(),
     })
 }
 
@@ -60,6 +61,21 @@ pub(super) fn scores(tally: &Tally, figures: &Figures) -> Option<v1::ScoreDistri
         shift,
         shift_lower,
         shift_upper,
+        kolmogorov_smirnov: bins.kolmogorov_smirnov()?,
+        wasserstein: bins.wasserstein()?,
+    })
+}
+
+/// Elements of tensors have no order in which rows could be ranked.
+pub(super) fn ranking(tally: &Tally) -> Option<v1::Ranking> {
+    let ranks = tally.scores().ranking().ranks()?;
+    Some(v1::Ranking {
+        rows: ranks.rows as u64,
+        spearman: ranks.spearman,
+        kendall: ranks.kendall,
+        top: ranks.top as u64,
+        top_overlap: ranks.overlap,
+        top_gain: ranks.gain,
     })
 }
 

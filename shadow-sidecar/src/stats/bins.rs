@@ -105,6 +105,42 @@ impl Bins {
         .map(|divergence| divergence.clamp(0.0, 1.0))
     }
 
+    /// The Kolmogorov-Smirnov statistic, in [0, 1]: the largest difference between the shares of scores below an edge of the bins.
+    /// None before the first row.
+    pub fn kolmogorov_smirnov(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.below().fold(0.0, |largest: f64, (_, apart)| largest.max(apart.abs())))
+    }
+
+    /// The Wasserstein distance of order 1, in units of the score: how far scores must be moved on average to turn one
+    /// distribution into the other, as if those of a bin were spread evenly in it. None before the first row.
+    pub fn wasserstein(&self) -> Option<f64> {
+        let mut before = 0.0;
+        let parts = self.below().map(|(width, apart): (f64, f64)| {
+            let (from, to) = (before, apart);
+            before = apart;
+            let (low, high) = (f64::abs(from), f64::abs(to));
+            // The area under the line between them, which may cross zero.
+            let mean = if from * to < 0.0 {
+                (low * low + high * high) / (2.0 * (low + high))
+            } else {
+                f64::midpoint(low, high)
+            };
+            width * mean
+        });
+        let all = parts.sum();
+        (self.count > 0).then_some(all)
+    }
+
+    /// For each bin its width, and by how much more of the candidate's scores than of the primary's are below its upper end.
+    fn below(&self) -> impl Iterator<Item = (f64, f64)> + '_ {
+        let (mut primary, mut candidate, all) = (0u64, 0u64, self.count as f64);
+        self.primary.iter().zip(&self.candidate).enumerate().map(move |(index, (p, c))| {
+            (primary, candidate) = (primary + p, candidate + c);
+            let (low, high) = ends(self.scale, index);
+            (high - low, candidate as f64 / all - primary as f64 / all)
+        })
+    }
+
     fn sum(&self, of: impl Fn(f64, f64) -> f64) -> Option<f64> {
         let all = self.count as f64;
         (self.count > 0).then(|| self.iter().map(|(_, _, p, c)| of(p as f64 / all, c as f64 / all)).sum())
@@ -169,6 +205,7 @@ mod tests {
     fn equal_distributions_have_no_distance_and_disjoint_ones_the_largest() {
         let mut equal = Bins::new(Scale::Unit);
         assert_eq!((equal.stability_index(), equal.divergence()), (None, None));
+        assert_eq!((equal.kolmogorov_smirnov(), equal.wasserstein()), (None, None));
         let mut apart = Bins::new(Scale::Unit);
         for i in 0..100 {
             // The same distribution, another order.
@@ -176,7 +213,9 @@ mod tests {
             apart.record(0.1, 0.9);
         }
         assert_eq!((equal.stability_index(), equal.divergence()), (Some(0.0), Some(0.0)));
-        assert_eq!(apart.divergence(), Some(1.0));
+        assert_eq!((equal.kolmogorov_smirnov(), equal.wasserstein()), (Some(0.0), Some(0.0)));
+        assert_eq!((apart.divergence(), apart.kolmogorov_smirnov()), (Some(1.0), Some(1.0)));
+        assert!(apart.wasserstein().is_some_and(|far| (far - 0.8).abs() < 1e-12));
         assert!(apart.stability_index().is_some_and(|psi| psi > 10.0));
     }
 
@@ -189,6 +228,9 @@ mod tests {
         }
         let psi = -0.25 * 0.5f64.ln() + 0.25 * 1.5f64.ln();
         assert!((bins.stability_index().unwrap() - psi).abs() < 1e-15);
+        assert_eq!(bins.kolmogorov_smirnov(), Some(0.25));
+        // A quarter of the scores is 0.8 further.
+        assert!((bins.wasserstein().unwrap() - 0.2).abs() < 1e-12);
         let js = 0.5
             * (0.5 * (0.5f64 / 0.375).log2()
                 + 0.5 * (0.5f64 / 0.625).log2()

@@ -7,6 +7,7 @@ use crate::stats::{
     bins::{Bins, Scale},
     correlation::Correlation,
     moments::Moments,
+    ranking::Ranking,
     sketch::Sketch,
 };
 
@@ -24,6 +25,9 @@ pub struct Scores {
     /// (delta + 1) / 2, the mean of each exchange.
     shift: Bernstein,
     correlation: Correlation,
+    /// Absent from what was saved before there was one: then a sample of what came since.
+    #[serde(default)]
+    ranking: Ranking,
     bins: Bins,
     levels: Vec<Moments>,
     level_names: Vec<String>,
@@ -38,6 +42,9 @@ pub struct Distances {
     squared: f64,
     /// The mean of each exchange.
     divergence: Bernstein,
+    /// Of rows; of those since then, where what was saved before had none.
+    #[serde(default)]
+    relative_entropy: Moments,
 }
 
 impl Scores {
@@ -55,20 +62,22 @@ impl Scores {
                 squared: 0.0,
                 // Nothing differs, until shown otherwise.
                 divergence: Bernstein::new(0.0),
+                relative_entropy: Moments::default(),
             },
             shift: Bernstein::new(0.5),
             correlation: Correlation::default(),
+            ranking: Ranking::default(),
             bins: Bins::new(if classification { Scale::Unit } else { Scale::Logarithmic }),
             levels: Vec::new(),
             level_names: measures.levels.clone(),
         }
     }
 
-    /// The rows of one exchange. `levels` is `[rows, levels]`.
-    pub(super) fn record(&mut self, rows: &[RowOutcome], levels: &[f64]) {
+    /// The rows of the exchange with this number. `levels` is `[rows, levels]`.
+    pub(super) fn record(&mut self, number: u64, rows: &[RowOutcome], levels: &[f64]) {
         let (mut deltas, mut sum) = (0u32, 0.0);
         let (mut distances, mut divergence) = (0u32, 0.0);
-        for outcome in rows {
+        for (row, outcome) in rows.iter().enumerate() {
             if let Some(delta) = outcome.delta {
                 self.delta.record(delta);
                 self.sizes.record(delta);
@@ -77,17 +86,19 @@ impl Scores {
             }
             if let Some((primary, candidate)) = outcome.scores {
                 self.correlation.record(primary, candidate);
+                self.ranking.record((number, row), primary, candidate);
                 self.bins.record(primary, candidate);
                 if primary != 0.0 {
                     self.relative.record((candidate - primary) / primary.abs());
                 }
             }
-            if let Some(Distance { largest, mean, squared, divergence: js }) = outcome.distance {
+            if let Some(Distance { largest, mean, squared, divergence: js, relative_entropy }) = outcome.distance {
                 let all = &mut self.distances;
                 all.count += 1;
                 all.largest = all.largest.max(largest);
                 all.mean += mean;
                 all.squared += squared;
+                all.relative_entropy.record(relative_entropy);
                 distances += 1;
                 divergence += js;
             }
@@ -113,12 +124,14 @@ impl Scores {
         self.relative.merge(&other.relative);
         self.shift.merge(&other.shift);
         self.correlation.merge(&other.correlation);
+        self.ranking.merge(&other.ranking);
         let (mine, theirs) = (&mut self.distances, &other.distances);
         mine.count = mine.count.saturating_add(theirs.count);
         mine.largest = mine.largest.max(theirs.largest);
         mine.mean += theirs.mean;
         mine.squared += theirs.squared;
         mine.divergence.merge(&theirs.divergence);
+        mine.relative_entropy.merge(&theirs.relative_entropy);
         self.levels.resize(self.levels.len().max(other.levels.len()), Moments::default());
         self.levels.iter_mut().zip(&other.levels).for_each(|(mine, theirs)| mine.merge(theirs));
         // The same comparator: the same bins.
@@ -131,7 +144,11 @@ impl Scores {
 
     pub(super) fn has_shape(&self, rows: u64) -> bool {
         let counted = self.sizes.count().max(self.bins.count()) <= rows;
-        counted && self.levels.len() <= MAX_LEVELS && self.sizes.has_shape() && self.bins.has_shape()
+        counted
+            && self.ranking.has_shape(rows)
+            && self.levels.len() <= MAX_LEVELS
+            && self.sizes.has_shape()
+            && self.bins.has_shape()
     }
 
     /// Candidate minus primary.
@@ -157,6 +174,11 @@ impl Scores {
     /// Whether the candidate's scores follow the primary's.
     pub fn correlation(&self) -> &Correlation {
         &self.correlation
+    }
+
+    /// Whether both models rank rows alike.
+    pub fn ranking(&self) -> &Ranking {
+        &self.ranking
     }
 
     /// How both models' scores are distributed.
@@ -204,6 +226,11 @@ impl Distances {
     /// The mean Jensen-Shannon divergence per exchange, in bits, with a one-sided upper bound at level 1 - alpha.
     pub fn divergence(&self, alpha: f64) -> Option<(f64, f64)> {
         Some((self.divergence.mean()?, self.divergence.upper(alpha, AGREEMENT_V_OPT)))
+    }
+
+    /// The mean over rows of the relative entropy of the candidate's probabilities to the primary's, in bits.
+    pub fn relative_entropy(&self) -> Option<f64> {
+        self.relative_entropy.mean()
     }
 
     fn per_row(&self, sum: f64) -> Option<f64> {
