@@ -9,7 +9,7 @@ use std::{
 use model::Predictions;
 use tonic::{Code, Status};
 use understudy::{
-    MARKER,
+    MARKER, VIA,
     edge::{Call, Frame, MessageLimits},
     encode::{Answered, Encoded, RequestError, RowsMessage, answer, asked, decode_tensors, read_rows, read_tensors},
     v1::{Exchange, Method},
@@ -176,6 +176,7 @@ impl Predictor {
                 shadow_id: call.header("x-shadow-id").into(),
                 traceparent: call.header("traceparent").into(),
                 marked: call.headers.contains_key(MARKER),
+                shadow_via: call.header(VIA).into(),
             }
         });
     }

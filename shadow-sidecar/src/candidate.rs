@@ -136,14 +136,14 @@ impl Candidate {
         }
     }
 
-    /// Answers one request into `out`.
+    /// Answers one request into `out`; a server is told that it comes `via` these sidecars, this one the last of them.
     ///
     /// # Errors
     /// The candidate's status, or DEADLINE_EXCEEDED after its own deadline; or another version has answered.
-    pub async fn answer(&self, request: &Request, epoch: &Epoch, out: &mut Answer) -> Result<(), Failure> {
+    pub async fn answer(&self, request: &Request, via: &str, epoch: &Epoch, out: &mut Answer) -> Result<(), Failure> {
         match self {
             Self::Package(model) => Ok(package::answer(model, request, out)?),
-            Self::Server(server) => server.answer(request, epoch, out).await,
+            Self::Server(server) => server.answer(request, via, epoch, out).await,
         }
     }
 }

@@ -18,6 +18,11 @@ use crate::{
     tally::DropReason,
 };
 
+/// Characters of its instance by which a sidecar knows itself in a chain.
+const HOP: usize = 16;
+/// Sidecars of a chain that are kept: with more in a circle it is not noticed.
+const HOPS: usize = 8;
+
 /// The rehearsals of one sidecar: at least one.
 #[derive(Debug)]
 pub struct Rehearsals {
@@ -41,6 +46,15 @@ impl Rehearsals {
     /// What tells this process from its replicas, and from itself before a restart.
     pub fn instance(&self) -> &str {
         &self.instance
+    }
+
+    /// What the requests that come from an exchange carry as [`understudy::VIA`] when it has come with `chain`: this process is the
+    /// last. None where it is in the chain already: it would go round for ever.
+    pub fn via(&self, chain: &str) -> Option<String> {
+        let own = self.instance.get(..HOP).unwrap_or(&self.instance);
+        let hops: Vec<&str> = chain.split(',').map(str::trim).filter(|hop| !hop.is_empty()).collect();
+        let last = &hops[hops.len().saturating_sub(HOPS - 1)..];
+        (!hops.contains(&own)).then(|| [last, &[own]].concat().join(","))
     }
 
     /// The same, with copies of all exchanges to `outlets`.

@@ -6,9 +6,7 @@ use prost::Message as _;
 use prost_types::FileDescriptorSet;
 use shadow_sidecar::Sidecar;
 use support::{
-    Primary, Rehearsal, SOON, adult,
-    authority::Authority,
-    endpoint,
+    Primary, SOON, adult, endpoint,
     grpc::{Call, Connection, PREDICT, Reply, frame},
     issuer::{AUDIENCE, ISSUER, Issuer, now, sha256},
     rehearsal::package,
@@ -18,6 +16,7 @@ use tempfile::TempDir;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 mod keys;
+mod sidecars;
 mod tls;
 
 const UNIMPLEMENTED: i32 = 12;
@@ -269,64 +268,6 @@ async fn limits_hold_for_a_name_and_not_for_an_address() {
     for status in [0, 0, RESOURCE_EXHAUSTED] {
         assert_eq!(connection.call(&predict(&same)).await.status, Some(status));
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sidecar_follows_with_a_token_over_tls() {
-    let callers = Callers::new();
-    let directory = callers.directory.path();
-    let mut authority = Authority::new(directory, "authority");
-    let pair = authority.loopback();
-    let guarded = || {
-        Primary::with(|settings| {
-            callers.primary()(settings);
-            settings.tls_cert = Some(pair.certificate.clone());
-            settings.tls_key = Some(pair.key.clone());
-        })
-    };
-    let (primary, candidate) = (guarded().await, guarded().await);
-    let token = |role: &str| {
-        let path = directory.join(role);
-        std::fs::write(&path, format!("{role}\n")).unwrap();
-        Some(path)
-    };
-    let url = format!("https://{}", primary.grpc());
-    let rehearsal = Rehearsal::alone(|settings| {
-        settings.primary = Some(url.clone());
-        settings.primary_ca = Some(authority.path());
-        settings.primary_token_file = token("observer");
-        settings.candidate = Some(format!("https://{}", candidate.grpc()));
-        settings.candidate_ca = Some(authority.path());
-        settings.candidate_token_file = token("reader");
-    })
-    .await;
-    rehearsal.report_when(|report| report.intake.as_ref().is_some_and(|intake| intake.connected)).await;
-    let reader = understudy::identity::credentials::Credentials {
-        ca: Some(authority.path()),
-        token: token("reader"),
-        ..Default::default()
-    };
-    let channel = reader.dialer(&url).unwrap().connect().await.unwrap();
-    let mut client = understudy::v1::prediction_service_client::PredictionServiceClient::with_interceptor(
-        channel,
-        reader.bearer().unwrap(),
-    );
-    client.predict(adult::test_set().predict(0..100)).await.unwrap();
-    let report = rehearsal.settled(1).await;
-    assert_eq!(report.rows.unwrap().compared, 100);
-
-    // Without the role it is told why, and goes on trying.
-    let denied = Rehearsal::alone(|settings| {
-        settings.primary = Some(url.clone());
-        settings.primary_ca = Some(authority.path());
-        settings.primary_token_file = token("writer");
-    })
-    .await;
-    denied
-        .report_when(|report| {
-            report.intake.as_ref().is_some_and(|intake| intake.last_error.contains("role 'observer'"))
-        })
-        .await;
 }
 
 /// Whoever is nobody has a rate, too: that of the address, and not that of those who are known.

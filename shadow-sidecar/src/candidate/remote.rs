@@ -11,6 +11,7 @@ use anyhow::Context;
 use model::{Kind, Schema};
 use tonic::{Code, Status, metadata::MetadataValue, service::interceptor::InterceptedService, transport::Channel};
 use understudy::{
+    VIA,
     identity::credentials::Bearer,
     inference::{
         InferTensorContents, ModelInferRequest, ModelMetadataRequest,
@@ -152,7 +153,13 @@ impl Server {
         Ok(())
     }
 
-    pub(super) async fn answer(&self, request: &Request, epoch: &Epoch, out: &mut Answer) -> Result<(), Failure> {
+    pub(super) async fn answer(
+        &self,
+        request: &Request,
+        via: &str,
+        epoch: &Epoch,
+        out: &mut Answer,
+    ) -> Result<(), Failure> {
         self.backoff.check(Instant::now())?;
         let (least, for_row) = ANSWER;
         let limit = for_row.saturating_mul(request.rows() as usize).saturating_add(least).min(MAX_ANSWER);
@@ -168,6 +175,10 @@ impl Server {
         request.set_timeout(self.timeout);
         // So that whoever sees it there neither bills nor mirrors it again.
         request.metadata_mut().insert(MARKER, MetadataValue::from_static("1"));
+        // Whoever has sent it may have written anything into it that is a header.
+        if let Ok(via) = MetadataValue::try_from(via) {
+            request.metadata_mut().insert(VIA, via);
+        }
         let mut client = self.client.clone().max_decoding_message_size(limit);
         let answered = client.model_infer(request).await;
         self.backoff.ended(answered.as_ref().map(drop), Instant::now());

@@ -203,6 +203,8 @@ impl Captures {
             request_id: header(&call.request.headers, "x-request-id"),
             shadow_id: header(&call.request.headers, "x-shadow-id"),
             traceparent: header(&call.request.headers, "traceparent"),
+            // Whatever came marked is not here.
+            shadow_via: self.rehearsals.via("").unwrap_or_default(),
             ..Exchange::default()
         };
         let message = |half: &Half| {

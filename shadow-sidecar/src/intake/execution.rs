@@ -151,6 +151,8 @@ impl Execution {
             request_id: requested.request_id.clone(),
             shadow_id: requested.shadow_id.clone(),
             traceparent: requested.traceparent.clone(),
+            // Whatever came marked is not here.
+            shadow_via: self.rehearsals.via("").unwrap_or_default(),
             ..Exchange::default()
         };
         if let Some(reason) = unmatched(first.status) {

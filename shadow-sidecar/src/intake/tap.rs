@@ -127,9 +127,14 @@ impl Tap {
                     );
                 }
             }
-            for exchange in exchanges {
+            for mut exchange in exchanges {
+                let via = rehearsals.via(&exchange.shadow_via).filter(|_| !exchange.marked);
+                let Some(via) = via else {
+                    rehearsals.intake().looped += 1;
+                    continue;
+                };
+                exchange.shadow_via = via;
                 match &self.joiner {
-                    _ if exchange.marked => rehearsals.intake().looped += 1,
                     Some(joiner) => joiner.answered(exchange, rehearsals),
                     None => rehearsals.offer(exchange),
                 }

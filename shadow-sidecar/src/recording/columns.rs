@@ -122,6 +122,7 @@ pub(super) fn read(group: &dyn RowGroupReader) -> Result<Vec<Exchange>> {
                 traceparent: text(&traceparent[row])?,
                 // What is part of a rehearsal is never recorded.
                 marked: false,
+                shadow_via: String::new(),
             })
         })
         .collect()

@@ -39,6 +39,7 @@ fn exchange(n: u64) -> Exchange {
         request_id: format!("request {n} äöü"),
         shadow_id: String::new(),
         marked: false,
+        shadow_via: String::new(),
         traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into(),
     }
 }

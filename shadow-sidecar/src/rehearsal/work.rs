@@ -129,7 +129,8 @@ impl Rehearsal {
             }
         }
         let (started, timeout) = (now(), self.bounds.timeout);
-        let answered = match tokio::time::timeout(timeout, self.candidate.answer(request, epoch, candidate)).await {
+        let asked = self.candidate.answer(request, &offered.exchange.shadow_via, epoch, candidate);
+        let answered = match tokio::time::timeout(timeout, asked).await {
             Ok(Err(Failure::OtherVersion)) => {
                 epoch.tally().noise(again);
                 return unfinished.dropped(DropReason::OtherVersion);
