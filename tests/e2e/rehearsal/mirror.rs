@@ -10,6 +10,7 @@ use support::{
     rehearsal::{ended, package},
     stub::Stub,
     tensors::RAW,
+    wire::{DATA, END_STREAM, Frame, Wire},
     within,
 };
 use tokio::task::JoinSet;
@@ -293,4 +294,26 @@ async fn a_primary_without_a_tap_is_asked_once_more() {
         assert_eq!((compared, agreed), (intake.repeated, intake.repeated), "it agrees with itself");
         assert_eq!(report.primary_latency.unwrap().observed_via, "shadow call");
     }
+}
+
+/// Envoy sends on a new connection before it has been told how many calls may be open on it, and loses the copies that are refused:
+/// a sidecar that pauses for a moment must not cost any.
+#[tokio::test]
+async fn a_burst_on_a_new_connection_is_taken() {
+    const COPIES: u32 = 1_000;
+    let primary = Primary::start().await;
+    let rehearsal = mirrored(&primary, &package("adult-candidate")).await;
+    let mut wire = Wire::open(rehearsal.grpc()).await;
+    let streams = || (0..COPIES).map(|n| 2 * n + 1);
+    let heads: Vec<Frame> = streams().map(|stream| Frame::call(stream, 0, PREDICT, &[])).collect();
+    wire.send(&heads).await.unwrap();
+    let message = frame(0, &adult::test_set().predict(0..1).encode_to_vec());
+    for stream in streams() {
+        wire.send(&[Frame::new(DATA, END_STREAM, stream, message.clone())]).await.unwrap();
+    }
+    let report = rehearsal
+        .report_when(|report| report.intake.as_ref().is_some_and(|intake| intake.requests >= u64::from(COPIES)))
+        .await;
+    assert_eq!(intake(&report).requests, u64::from(COPIES));
+    assert_eq!(unmatched(&report, "mirror", "shed"), 0);
 }

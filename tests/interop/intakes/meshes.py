@@ -5,6 +5,7 @@ Each starts one on a free port of 127.0.0.1 and gives its address.
 
 import json
 from contextlib import contextmanager
+from urllib.request import urlopen
 
 from processes import free_port, listening, running
 
@@ -70,10 +71,14 @@ def nginx(binary, place, primary, sidecar, path, timeout):
         yield f"127.0.0.1:{port}"
 
 
+def loopback(port):
+    """That port of 127.0.0.1, as Envoy's configuration has it."""
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+
+
 def cluster(name, address):
     """A server that speaks HTTP/2 in plain text."""
-    host, port = address.rsplit(":", 1)
-    socket = {"socket_address": {"address": host, "port_value": int(port)}}
+    socket = loopback(int(address.rsplit(":", 1)[1]))
     options = "upstreams.http.v3.HttpProtocolOptions"
     http2 = {"explicit_http_config": {"http2_protocol_options": {}}}
     return {
@@ -94,9 +99,9 @@ def envoy(binary, place, primary, sidecar, *, suffix, shadow_id):
     """Envoy's RequestMirrorPolicy, as Istio configures it.
 
     `suffix` is whether the copies' authority ends in -shadow; with `shadow_id` both legs carry the stream's id as
-    x-shadow-id, else the x-request-id that Envoy makes is all there is.
+    x-shadow-id, else the x-request-id that Envoy makes is all there is. The address, and that of its statistics.
     """
-    port = free_port()
+    port, admin = free_port(), free_port()
     mirror = {"cluster": "sidecar", "disable_shadow_host_suffix_append": not suffix}
     route = {"match": {"prefix": "/"}, "route": {"cluster": "primary", "request_mirror_policies": [mirror]}}
     if shadow_id:
@@ -110,14 +115,22 @@ def envoy(binary, place, primary, sidecar, *, suffix, shadow_id):
         "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": router}}],
     }
     filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
-    listener = {
-        "name": "clients",
-        "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
-        "filter_chains": [{"filters": filters}],
-    }
+    listener = {"name": "clients", "address": loopback(port), "filter_chains": [{"filters": filters}]}
     clusters = [cluster("primary", primary), cluster("sidecar", sidecar)]
-    config = {"static_resources": {"listeners": [listener], "clusters": clusters}}
+    config = {
+        "admin": {"address": loopback(admin)},
+        "static_resources": {"listeners": [listener], "clusters": clusters},
+    }
     (place / "envoy.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
     command = [binary, "-c", place / "envoy.json", "--disable-hot-restart", "--concurrency", "1", "-l", "warning"]
     with running("envoy", command, place, listening(port)):
-        yield f"127.0.0.1:{port}"
+        yield f"127.0.0.1:{port}", f"127.0.0.1:{admin}"
+
+
+def copies(admin):
+    """What Envoy has counted of the requests that it sent to the sidecar."""
+    wanted = "filter=^cluster.sidecar.(upstream_rq_|upstream_cx_|circuit_breakers)&usedonly"
+    with urlopen(f"http://{admin}/stats?{wanted}", timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    counts = (line.removeprefix("cluster.sidecar.") for line in lines if ": " in line and "P0(" not in line)
+    return ", ".join(count for count in counts if not count.endswith(": 0"))

@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from contextlib import contextmanager
+from urllib.request import urlopen
 
 import account
 import meshes
@@ -31,6 +32,8 @@ class Stage:
         """`peers` are paths by name."""
         self.name, self.stack, self.peers, self.ours, self.traffic = name, stack, peers, ours, traffic
         self.requests, self.failed, self.pids = requests, False, {}
+        # Who is asked what they have counted, when something is missing.
+        self.witnesses = []
 
     def server(self, models="adult"):
         """Our server with an example's model, or with all of them in `.`; its address."""
@@ -51,7 +54,10 @@ class Stage:
     def envoy(self, primary, sidecar, **options):
         """See meshes.envoy."""
         place = self.ours.place("envoy")
-        return self.stack.enter_context(meshes.envoy(self.peers["envoy"], place, primary, sidecar, **options))
+        started = meshes.envoy(self.peers["envoy"], place, primary, sidecar, **options)
+        address, admin = self.stack.enter_context(started)
+        self.witnesses.append(("Envoy", lambda: meshes.copies(admin)))
+        return address
 
     def packages(self):
         """Flags for both packages as candidates in the sidecar's own process."""
@@ -74,6 +80,7 @@ class Stage:
         pid, addresses = self.stack.enter_context(self.ours.process("shadow-sidecar", *command))
         address = addresses["grpc"]
         self.pids[address] = pid
+        self.witnesses.append(("the sidecar's edge", lambda: refusals(addresses["admin"])))
         self.wait_for(address, name, "connected", lambda report: report["intake"]["connected"])
         return address
 
@@ -123,4 +130,19 @@ class Stage:
     def fail(self, name, error):
         """Says so."""
         self.failed = True
-        print(f"FAIL {name}: {type(error).__name__}: {' '.join(str(error).split())[:600]}", flush=True)
+        said = [f"{type(error).__name__}: {' '.join(str(error).split())[:600]}"]
+        for witness, ask in self.witnesses:
+            try:
+                said.append(f"{witness}: {ask() or 'nothing'}")
+            except OSError as silent:
+                said.append(f"{witness}: {silent}")
+        print(f"FAIL {name}: {'; '.join(said)}", flush=True)
+
+
+def refusals(admin):
+    """What one of our processes has counted that it did not take, or not finish."""
+    with urlopen(f"http://{admin}/metrics", timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    words = ("refused", "rejected", "cut", "reset", "shed", "dropped", "unmatched", "cancelled")
+    lines = (line for line in lines if not line.startswith("#") and any(word in line for word in words))
+    return ", ".join(line for line in lines if not line.endswith(" 0"))[:1500]
