@@ -1,5 +1,7 @@
 //! How agreement went: points in the order of time, in fixed memory. A plain struct: who feeds it says what time it is.
 
+use serde::{Deserialize, Serialize};
+
 use crate::verdict::Figures;
 
 /// Points that are kept.
@@ -8,7 +10,8 @@ const MOST: usize = 720;
 const INTERVAL: u64 = 1_000_000_000;
 
 /// What was known at one time. Shares are in [0, 1].
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Written", into = "Written")]
 pub struct Point {
     /// Nanoseconds since the epoch.
     pub unix_nanos: u64,
@@ -26,6 +29,22 @@ pub struct Point {
     pub log_e: f64,
 }
 
+/// A point in the order of its fields: their names would be most of what is written.
+type Written = (u64, u64, u64, Option<f64>, f64, f64, f64);
+
+impl From<Point> for Written {
+    fn from(point: Point) -> Self {
+        let Point { unix_nanos, compared, agreed, rate, lower, upper, log_e } = point;
+        (unix_nanos, compared, agreed, rate, lower, upper, log_e)
+    }
+}
+
+impl From<Written> for Point {
+    fn from((unix_nanos, compared, agreed, rate, lower, upper, log_e): Written) -> Self {
+        Self { unix_nanos, compared, agreed, rate, lower, upper, log_e }
+    }
+}
+
 impl Point {
     /// At `unix_nanos`.
     pub fn new(unix_nanos: u64, figures: &Figures) -> Self {
@@ -36,7 +55,7 @@ impl Point {
 
 /// At most 720 points of one epoch, whatever its age: when there is no room for another, every other one goes and the
 /// interval between them doubles. So the whole epoch is there, as finely as a screen shows it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct History {
     points: Vec<Point>,
     interval: u64,
@@ -53,7 +72,9 @@ impl History {
     /// clock was set back, is not kept.
     pub fn record(&mut self, point: Point) {
         // Tickers are late by a little, and never early: half an interval of a late one must not cost the next.
-        let due = |last: &Point| point.unix_nanos.saturating_sub(last.unix_nanos) >= self.interval - INTERVAL / 10;
+        let due = |last: &Point| {
+            point.unix_nanos.saturating_sub(last.unix_nanos) >= self.interval.saturating_sub(INTERVAL / 10)
+        };
         if !self.points.last().is_none_or(due) {
             return;
         }
@@ -66,6 +87,11 @@ impl History {
             self.interval = self.interval.saturating_mul(2);
         }
         self.points.push(point);
+    }
+
+    /// Whether there is nothing to show.
+    pub fn is_empty(&self) -> bool {
+        self.points.is_empty()
     }
 
     /// In the order of time.

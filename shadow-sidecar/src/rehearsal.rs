@@ -21,6 +21,7 @@ use crate::{
     candidate::Candidate,
     compare::Tolerance,
     disagreements,
+    history::History,
     intake::IntakeState,
     metrics::Metrics,
     otlp::{DisagreementLogs, Histograms},
@@ -160,7 +161,7 @@ impl Rehearsal {
     /// What has been counted in the epoch now.
     pub(crate) fn counted(&self) -> Option<Saved> {
         // Counters add up, and are all that is asked for.
-        self.epoch().map(|epoch| self.saved(&epoch, 0))
+        self.epoch().map(|epoch| Saved { history: History::default(), ..self.saved(&epoch, 0) })
     }
 
     /// At most `bytes` of examples.
@@ -175,6 +176,7 @@ impl Rehearsal {
             observed_nanos: epoch.started.elapsed().as_nanos() as u64,
             tally,
             disagreements: epoch.disagreements.save(bytes),
+            history: epoch.history().clone(),
         }
     }
 

@@ -100,7 +100,7 @@ pub struct Sidecar {
     edge: Edge,
     otlp: Option<Otlp>,
     logs: Option<Logs>,
-    state: Option<(StateFile, Arc<Metrics>)>,
+    state: Option<(Arc<StateFile>, Arc<Metrics>)>,
     /// Intake, workers and the ticker.
     tasks: JoinSet<()>,
 }
@@ -147,7 +147,7 @@ impl Sidecar {
         let told = logs.as_ref().map_or_else(DisagreementLogs::default, Logs::disagreements);
         let outlets = Outlets::start(&config.outlets).map_err(StartError::Files)?;
         let rehearsals = Arc::new(open(&config, &metrics, otlp.as_ref(), &told).await?.copying(outlets));
-        let state = config.state_file.as_deref().map(|path| (StateFile::new(path), metrics.clone()));
+        let state = config.state_file.as_deref().map(|path| (Arc::new(StateFile::new(path)), metrics.clone()));
         if let Some((file, metrics)) = &state {
             match file.read() {
                 Ok(saved) if saved.is_empty() => {}
@@ -368,9 +368,9 @@ fn take_in(
 }
 
 /// Writes what is counted. A disk that is full or slow costs nothing but the file.
-async fn save(file: &StateFile, rehearsals: &Arc<Rehearsals>, metrics: &Metrics) {
+async fn save(file: &Arc<StateFile>, rehearsals: &Arc<Rehearsals>, metrics: &Metrics) {
     let (file, rehearsals) = (file.clone(), rehearsals.clone());
-    let written = tokio::task::spawn_blocking(move || file.write(&rehearsals.save()));
+    let written = tokio::task::spawn_blocking(move || file.write(|| rehearsals.save()));
     let written = written.await.map_err(io::Error::other).flatten();
     match written {
         Ok(()) => metrics.state.written.increment(1),

@@ -7,12 +7,13 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
-use crate::{disagreements::Examples, tally::Tally};
+use crate::{disagreements::Examples, history::History, tally::Tally};
 
 /// What the file begins with. Another version is another format.
 const MAGIC: &[u8] = b"understudy rehearsal state 1\n";
@@ -20,7 +21,7 @@ const MAGIC: &[u8] = b"understudy rehearsal state 1\n";
 const PRIVATE: u32 = 0o600;
 /// Bytes of a digest.
 const DIGEST: usize = 32;
-/// More is no file of ours: a tally takes less than 100 kB, of which each candidate has up to nine, and examples what [`examples`] says.
+/// More is no file of ours: a tally and how it went take less than 300 kB, of which each candidate has up to nine, and examples what [`examples`] says.
 const MAX_BYTES: u64 = 64 << 20;
 /// Bytes of the examples of all candidates, and of one.
 const EXAMPLES: (usize, usize) = (32 << 20, 4 << 20);
@@ -92,6 +93,9 @@ pub struct Saved {
     /// On what the models differed; files of before have none.
     #[serde(default, skip_serializing_if = "Examples::is_empty")]
     pub disagreements: Examples,
+    /// How it went; files of before have none.
+    #[serde(default, skip_serializing_if = "History::is_empty")]
+    pub history: History,
 }
 
 /// Why a file is not used.
@@ -112,13 +116,16 @@ pub enum Refused {
 }
 
 /// The file.
-#[derive(Clone, Debug)]
-pub struct StateFile(PathBuf);
+#[derive(Debug)]
+pub struct StateFile {
+    path: PathBuf,
+    writing: Mutex<()>,
+}
 
 impl StateFile {
     /// At `path`; it need not exist.
     pub fn new(path: &Path) -> Self {
-        Self(path.to_owned())
+        Self { path: path.to_owned(), writing: Mutex::default() }
     }
 
     /// What was written last; nothing when there is no file. A file that is refused is moved aside, so that the next one does
@@ -130,27 +137,30 @@ impl StateFile {
         let read = self.try_read();
         if read.is_err() {
             // Should that fail, too, then it is replaced.
-            drop(fs::rename(&self.0, self.beside("refused")));
+            drop(fs::rename(&self.path, self.beside("refused")));
         }
         read
     }
 
     fn try_read(&self) -> Result<Vec<Saved>, Refused> {
-        let bytes = match fs::metadata(&self.0) {
+        let bytes = match fs::metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error.into()),
             Ok(metadata) if metadata.len() > MAX_BYTES => return Err(Refused::Foreign),
-            Ok(_) => fs::read(&self.0)?,
+            Ok(_) => fs::read(&self.path)?,
         };
         unseal(MAGIC, &bytes)
     }
 
-    /// Replaces the file in one step: whoever reads it, also after a crash, finds the old one or the new one.
+    /// Replaces the file in one step: whoever reads it, also after a crash, finds the old one or the new one. One after the other, and
+    /// each asks for what is to be written when it is its turn: what was counted earlier never replaces what was counted later.
     ///
     /// # Errors
     /// The old one is still there.
-    pub fn write(&self, saved: &[Saved]) -> io::Result<()> {
-        let sealed = seal(MAGIC, saved)?;
+    pub fn write(&self, saved: impl FnOnce() -> Vec<Saved>) -> io::Result<()> {
+        // Nobody can have left anything half done that the next one does not do anew.
+        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let sealed = seal(MAGIC, &saved())?;
         let written = self.beside("new");
         let mut file = File::options().write(true).create(true).truncate(true).mode(PRIVATE).open(&written)?;
         // Also where one is left of before.
@@ -158,13 +168,13 @@ impl StateFile {
         file.write_all(&sealed)?;
         file.sync_all()?;
         drop(file);
-        fs::rename(&written, &self.0)?;
-        let directory = self.0.parent().filter(|parent| !parent.as_os_str().is_empty());
+        fs::rename(&written, &self.path)?;
+        let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
         File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
     }
 
     fn beside(&self, suffix: &str) -> PathBuf {
-        let mut name = self.0.clone().into_os_string();
+        let mut name = self.path.clone().into_os_string();
         name.push(".");
         name.push(suffix);
         name.into()
@@ -233,6 +243,7 @@ mod tests {
             observed_nanos: 3,
             tally,
             disagreements: Examples::default(),
+            history: History::default(),
         }
     }
 
@@ -257,9 +268,29 @@ mod tests {
         let path = directory.path().join("state");
         // As a process left it that was killed, and that knew nothing of examples.
         fs::write(directory.path().join("state.new"), b"half").expect("written");
-        StateFile::new(&path).write(&[saved()]).expect("written");
+        StateFile::new(&path).write(|| vec![saved()]).expect("written");
         let mode = fs::metadata(&path).expect("a file").permissions().mode();
         assert_eq!(mode & 0o777, PRIVATE);
+    }
+
+    #[test]
+    fn what_was_counted_later_stays() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = StateFile::new(&directory.path().join("state"));
+        let (begun, goes_on) = std::sync::mpsc::channel();
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                let slow = || {
+                    begun.send(()).expect("somebody waits");
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                    vec![saved()]
+                };
+                file.write(slow).expect("written");
+            });
+            goes_on.recv().expect("it begins");
+            file.write(|| vec![Saved { number: 8, ..saved() }]).expect("written");
+        });
+        assert_eq!(file.read().expect("whole").remove(0).number, 8);
     }
 
     #[test]
@@ -291,7 +322,7 @@ mod tests {
         let file = StateFile::new(&directory.path().join("state"));
         assert!(file.read().expect("no file is no error").is_empty());
         let before = saved();
-        file.write(std::slice::from_ref(&before)).expect("written");
+        file.write(|| vec![before.clone()]).expect("written");
         let after = file.read().expect("read").remove(0);
         assert_eq!(format!("{before:?}"), format!("{after:?}"));
         let tally = after.tally.resumed().expect("it adds up");
@@ -308,7 +339,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("state");
         let file = StateFile::new(&path);
-        file.write(&[saved()]).expect("written");
+        file.write(|| vec![saved()]).expect("written");
         let whole = fs::read(&path).expect("a file");
         for length in (0..whole.len()).step_by(97) {
             fs::write(&path, &whole[..length]).expect("written");

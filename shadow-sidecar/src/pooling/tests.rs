@@ -72,6 +72,7 @@ fn one(address: &'static str, tally: Tally) -> One {
         observed_nanos: 7_200_000_000_000,
         tally,
         disagreements: crate::disagreements::Examples::default(),
+        history: crate::history::History::default(),
     };
     let sent = Sent { epoch, gates: Gates { gate: 0.8, ..Gates::default() } };
     One { address, instance: address.into(), primary_instance: format!("server of {address}"), kind: "tap", sent }

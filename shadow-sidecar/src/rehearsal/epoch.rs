@@ -212,7 +212,7 @@ impl Epoch {
     }
 
     /// This epoch, going on with what was counted when it was about the same before.
-    pub(super) fn after(self, saved: Saved, history: History) -> Self {
+    pub(super) fn after(self, saved: Saved) -> Self {
         let Some(tally) = saved.tally.resumed().filter(|tally| tally.epoch() == saved.number) else {
             tracing::warn!(epoch = saved.number, "what was counted before does not add up: a new epoch begins");
             return self;
@@ -230,7 +230,7 @@ impl Epoch {
             // Where nobody had said what is to be proven yet, the evidence along the way begins here.
             tally: Mutex::new(tally.judging(&self.gates)),
             disagreements: self.disagreements.after(&saved.disagreements),
-            history: Mutex::new(history),
+            history: Mutex::new(saved.history),
             ..self
         }
     }

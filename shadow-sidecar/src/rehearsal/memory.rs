@@ -5,48 +5,47 @@ use std::collections::VecDeque;
 
 use crate::{
     disagreements::Examples,
-    history::History,
     state::{self, Saved, Subject},
 };
 
-/// Epochs that are remembered, those that ended last: a roll-out that is taken back and tried again, several times over. A tally takes
-/// up to 100 kB.
+/// Epochs that are remembered, those that ended last: a roll-out that is taken back and tried again, several times over. Each
+/// takes up to 300 kB.
 const MOST: usize = 8;
 
 /// The newest first.
 #[derive(Default)]
-pub(super) struct Memory(VecDeque<(Saved, History)>);
+pub(super) struct Memory(VecDeque<Saved>);
 
 impl Memory {
     /// An epoch has ended. What was known of the same subject before is in it, or was given up by hand.
-    pub(super) fn keep(&mut self, saved: Saved, history: History) {
+    pub(super) fn keep(&mut self, saved: Saved) {
         self.forget(&saved.subject);
-        self.0.push_front((saved, history));
+        self.0.push_front(saved);
         self.0.truncate(MOST);
-        bound(self.0.iter_mut().map(|(saved, _)| saved), state::examples(1));
+        bound(&mut self.0, state::examples(1));
     }
 
     /// One that an earlier process has kept, in the order in which [`Self::saved`] told them.
     pub(super) fn recall(&mut self, saved: Saved) {
         if self.0.len() < MOST {
-            self.0.push_back((saved, History::default()));
+            self.0.push_back(saved);
         }
     }
 
     /// The newest epoch that was about this.
-    pub(super) fn take(&mut self, subject: &Subject) -> Option<(Saved, History)> {
-        let known = self.0.iter().position(|(saved, _)| saved.subject.covers(subject))?;
+    pub(super) fn take(&mut self, subject: &Subject) -> Option<Saved> {
+        let known = self.0.iter().position(|saved| saved.subject.covers(subject))?;
         self.0.remove(known)
     }
 
     /// What was about exactly this is not gone on with.
     pub(super) fn forget(&mut self, subject: &Subject) {
-        self.0.retain(|(saved, _)| saved.subject != *subject);
+        self.0.retain(|saved| saved.subject != *subject);
     }
 
     /// The newest first.
     pub(super) fn saved(&self) -> impl Iterator<Item = &Saved> {
-        self.0.iter().map(|(saved, _)| saved)
+        self.0.iter()
     }
 }
 

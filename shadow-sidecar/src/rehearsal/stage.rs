@@ -126,7 +126,7 @@ impl Rehearsal {
         epoch.tally().close(DropReason::Shutdown);
         if may_return {
             let saved = self.saved(&epoch, state::examples(1));
-            stage.memory.keep(saved, std::mem::take(&mut *epoch.history()));
+            stage.memory.keep(saved);
         } else {
             stage.memory.forget(&epoch.subject());
         }
@@ -136,7 +136,7 @@ impl Rehearsal {
         let Some(primary) = stage.primary.clone() else { return };
         let epoch = match self.new_epoch(stage.number + 1, primary) {
             Ok(epoch) => Arc::new(match stage.memory.take(&epoch.subject()) {
-                Some((saved, history)) => epoch.after(saved, history),
+                Some(saved) => epoch.after(saved),
                 None => epoch,
             }),
             Err(error) => {

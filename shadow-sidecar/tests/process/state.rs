@@ -107,7 +107,7 @@ async fn another_pair_begins_another_epoch_and_a_torn_file_is_refused() {
     // As if another version had answered then.
     let mut changed = StateFile::new(&path).read().unwrap();
     changed[0].subject.primary.1 = "0".into();
-    StateFile::new(&path).write(&changed).unwrap();
+    StateFile::new(&path).write(|| changed).unwrap();
     let sidecar = primary.sidecar(&flags);
     let report = report_when(&sidecar, |report| report.exchanges.is_some()).await;
     assert_eq!((report.epoch.as_ref().unwrap().number, offered(&report)), (2, 0));
@@ -128,7 +128,7 @@ async fn another_pair_begins_another_epoch_and_a_torn_file_is_refused() {
     // As it was written before gates were a part of what an epoch is about.
     older.remove(0);
     older[0].subject.proves = None;
-    StateFile::new(&path).write(&older).unwrap();
+    StateFile::new(&path).write(|| older).unwrap();
     let sidecar = primary.sidecar(&flags);
     let report = report_when(&sidecar, |report| report.exchanges.is_some()).await;
     assert_eq!(report.epoch.as_ref().unwrap().number, 2);

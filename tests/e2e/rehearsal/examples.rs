@@ -3,9 +3,10 @@
 use std::{fs, path::Path};
 
 use support::{
-    Primary, Rehearsal, adult,
+    Primary, Rehearsal, SOON, adult,
     grpc::{Call, PREDICT},
     rehearsal::package,
+    until,
 };
 use understudy::v1::{ListDisagreementsResponse, PredictRequest, Row, Value, value};
 
@@ -42,6 +43,17 @@ fn lasting(listed: &ListDisagreementsResponse) -> impl PartialEq + std::fmt::Deb
     (listed.disagreements.clone(), listed.seen.clone(), epoch)
 }
 
+/// Of the page's chart, once there is one.
+async fn first_point(rehearsal: &Rehearsal) -> serde_json::Value {
+    let mut first = serde_json::Value::Null;
+    until(SOON, "the chart has begun", async || {
+        first = rehearsal.page("/history.json").await["candidates"][0]["points"][0].clone();
+        !first.is_null()
+    })
+    .await;
+    first
+}
+
 fn holds(path: &Path, text: &str) -> bool {
     let bytes = fs::read(path).unwrap();
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
@@ -56,6 +68,7 @@ async fn examples_survive_a_restart_and_new_ones_follow() {
     rehearsal.settled(ROWS as u64).await;
     let before = listed(&rehearsal, 1_000).await;
     assert!(before.disagreements.len() > 10, "{}", before.disagreements.len());
+    let beginning = first_point(&rehearsal).await;
     rehearsal.drain().await;
     assert!(!holds(&state, NAME), "it is redacted there, too");
 
@@ -63,6 +76,7 @@ async fn examples_survive_a_restart_and_new_ones_follow() {
     rehearsal.report_when(|report| report.exchanges.is_some()).await;
     let after = listed(&rehearsal, 1_000).await;
     assert_eq!(format!("{:?}", lasting(&after)), format!("{:?}", lasting(&before)));
+    assert_eq!(first_point(&rehearsal).await, beginning, "and so does the chart");
     ask(&primary).await;
     rehearsal.settled(2 * ROWS as u64).await;
     let more = listed(&rehearsal, 1_000).await;
