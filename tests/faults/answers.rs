@@ -132,7 +132,7 @@ pub(crate) async fn equal(report: &mut Report, cast: &Cast) -> anyhow::Result<()
     let off = ask_all(address, &calls).await?;
     let again = ask_all(address, &calls).await?;
     compare(report, "without shadowing, twice", &off, &again);
-    let candidate = Candidate::start().await;
+    let candidate = Candidate::start();
     for (behaviour, what) in [
         (Some(Behaviour::Hangs), "candidate hangs"),
         (Some(Behaviour::Fails), "candidate fails"),

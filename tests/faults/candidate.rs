@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, LazyLock, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -17,6 +17,7 @@ use support::{adult, authority::Pair, front, grpc::frame, tensors::text_to_raw};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream},
+    runtime::{Builder, Runtime},
     sync::watch,
     task::{JoinHandle, JoinSet},
     time::{sleep, timeout},
@@ -102,27 +103,42 @@ impl std::fmt::Debug for Shared {
     }
 }
 
+/// A candidate has a machine of its own; here it shares a core with the clients whose latencies are measured. So it gives way to
+/// them: what is left is what the server and the sidecar do to each other.
+static MACHINE: LazyLock<Runtime> = LazyLock::new(|| {
+    let give_way = || {
+        if let Err(error) = rustix::process::nice(19) {
+            eprintln!("the candidate does not give way to the clients: {error}");
+        }
+    };
+    Builder::new_multi_thread().worker_threads(1).enable_all().on_thread_start(give_way).build().expect("a runtime")
+});
+
 /// Calls whose headers are kept.
 const KEPT: usize = 1_000;
 
 impl Candidate {
     /// In plain text.
-    pub(crate) async fn start() -> Self {
-        Self::listen(None).await
+    pub(crate) fn start() -> Self {
+        Self::listen(None)
     }
 
     /// With TLS: the certificate of `good`, and, when it is to misbehave, of `bad`.
-    pub(crate) async fn encrypted(good: &Pair, bad: &Pair) -> Self {
+    pub(crate) fn encrypted(good: &Pair, bad: &Pair) -> Self {
         let acceptor = |pair| TlsAcceptor::from(Arc::new(front::h2(pair)));
-        Self::listen(Some(Tls { good: acceptor(good), bad: acceptor(bad) })).await
+        Self::listen(Some(Tls { good: acceptor(good), bad: acceptor(bad) }))
     }
 
-    async fn listen(tls: Option<Tls>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    fn listen(tls: Option<Tls>) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.set_nonblocking(true).expect("a socket that does not block");
         let address = listener.local_addr().expect("an address");
         let (behaviour, told) = watch::channel(Behaviour::Answers);
         let (shared, encrypted) = (Arc::<Shared>::default(), tls.is_some());
-        let task = tokio::spawn(live(listener, told, tls, shared.clone()));
+        let of_task = shared.clone();
+        let task = MACHINE.spawn(async move {
+            live(TcpListener::from_std(listener).expect("a listener"), told, tls, of_task).await;
+        });
         Self { address, behaviour, shared, encrypted, task }
     }
 

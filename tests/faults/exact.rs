@@ -31,7 +31,7 @@ pub(crate) async fn counted(report: &mut Report, cast: &Cast) -> anyhow::Result<
     let stage = Stage::open(cast).await?;
     for (what, proxied) in [("tap", false), ("proxy", true)] {
         for injected in [0, 1, 137, PAIRS] {
-            let candidate = Candidate::start().await;
+            let candidate = Candidate::start();
             // Spread over the rows, each once.
             let rows: BTreeSet<usize> = (0..injected).map(|n| n * 1_009 % PAIRS).collect();
             anyhow::ensure!(rows.len() == injected, "1009 and {PAIRS} have a divisor in common");

@@ -99,7 +99,7 @@ async fn two_proxies(report: &mut Report, cast: &Cast) -> anyhow::Result<()> {
 async fn nothing_but_the_request(report: &mut Report, cast: &Cast) -> anyhow::Result<()> {
     let stage = Stage::open(cast).await?;
     for (what, proxied) in [("tap", false), ("proxy", true)] {
-        let (candidate, decoy) = (Candidate::start().await, Candidate::start().await);
+        let (candidate, decoy) = (Candidate::start(), Candidate::start());
         let (sidecar, address) = if proxied {
             let sidecar = stage.proxy(&candidate.url(), &[]).await?;
             let address = sidecar.grpc;

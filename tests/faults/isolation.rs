@@ -52,7 +52,7 @@ const GROWTH: &str = "sidecar +< 48 MiB, server +< 8 MiB";
 pub(crate) async fn hanging(report: &mut Report, cast: &Cast, looks: &mut Looks) -> anyhow::Result<()> {
     let time = Duration::from_secs(if cast.quick { 8 } else { 60 });
     let stage = Stage::open(cast).await?;
-    let candidate = Candidate::start().await;
+    let candidate = Candidate::start();
     let sidecar = stage.sidecar(&candidate.url(), &[]).await?;
     let watch = Watch::start(sidecar.admin);
     let mut asked = stage.ask(Duration::from_secs(2)).await;
@@ -86,7 +86,7 @@ pub(crate) async fn hanging(report: &mut Report, cast: &Cast, looks: &mut Looks)
 /// P1 where the sidecar is in the path of the calls: beside a proxy whose candidate answers.
 pub(crate) async fn hanging_behind_proxy(report: &mut Report, cast: &Cast, looks: &mut Looks) -> anyhow::Result<()> {
     let stage = Stage::open(cast).await?;
-    let (good, bad) = (Candidate::start().await, Candidate::start().await);
+    let (good, bad) = (Candidate::start(), Candidate::start());
     let before_good = stage.proxy(&good.url(), &[]).await?;
     let before_bad = stage.proxy(&bad.url(), &[]).await?;
     let (pairs, window) = (cast.pairs.min(3), cast.window.min(Duration::from_secs(5)));
@@ -152,9 +152,9 @@ pub(crate) async fn faulty(report: &mut Report, cast: &Cast, looks: &mut Looks) 
     ] {
         let (candidate, flags) = if behaviour == Behaviour::BadTls {
             let (good, bad) = (ours.loopback(), strange.loopback());
-            (Candidate::encrypted(&good, &bad).await, vec!["--candidate-ca", authority.as_str()])
+            (Candidate::encrypted(&good, &bad), vec!["--candidate-ca", authority.as_str()])
         } else {
-            (Candidate::start().await, Vec::new())
+            (Candidate::start(), Vec::new())
         };
         let mut windows = Windows::default();
         windows.push(Kind::Off, &stage.ask(window).await);

@@ -100,7 +100,7 @@ pub(crate) async fn bounded(report: &mut Report, cast: &Cast) -> anyhow::Result<
 pub(crate) async fn last_figures(report: &mut Report, cast: &Cast) -> anyhow::Result<()> {
     let stage = Stage::open(cast).await?;
     let collector = Collector::start().await;
-    let candidate = Candidate::start().await;
+    let candidate = Candidate::start();
     let url = collector.url();
     let flags = [&["--otlp-endpoint", &url, "--drain-timeout", "500ms"], &INTERVAL[..]].concat();
     let sidecar = stage.sidecar(&candidate.url(), &flags).await?;
