@@ -16,6 +16,7 @@ use crate::{
     intake::{Kind, join},
     outlets,
     rehearsal::Bounds,
+    scheduling::Scheduling,
     slicer::Declaration,
     verdict::Gates,
 };
@@ -128,6 +129,8 @@ pub struct Config {
     pub limits: Limits,
     /// How much the process gives way to others on its cores, as nice(2) has it.
     pub nice: i32,
+    /// How its threads share their cores.
+    pub scheduling: Scheduling,
     /// Between NOT_SERVING and the end of accepting.
     pub drain_delay: Duration,
     /// Where the addresses are written.

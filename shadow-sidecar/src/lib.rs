@@ -38,6 +38,7 @@ pub mod replay;
 pub mod report;
 pub mod report_json;
 pub mod run;
+pub mod scheduling;
 mod service;
 pub mod slicer;
 pub mod state;

@@ -59,8 +59,9 @@ fn main() -> ExitCode {
         tracing::warn!("{warning}");
     }
     // Before there are threads: each inherits it.
-    if let Err(error) = rustix::process::nice(config.nice) {
-        tracing::warn!(%error, nice = config.nice, "the sidecar does not give way to others");
+    let given_way = rustix::process::nice(config.nice).map_err(|error| format!("nice {}: {error}", config.nice));
+    if let Err(error) = given_way.and_then(|_| config.scheduling.apply()) {
+        tracing::warn!(error, "the sidecar does not give way to others");
     }
     // Two at least: the exporter's thread blocks on a connection that another thread must drive.
     let threads = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));

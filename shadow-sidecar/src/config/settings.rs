@@ -326,6 +326,10 @@ pub struct Settings {
     /// [default: 10; 0 for a proxy, which the clients wait for]
     #[arg(long, env = "SHADOW_NICE", value_name = "N")]
     pub nice: Option<i32>,
+    /// When it runs: "idle" (only while nobody else wants the core) or "normal" (by niceness) [default: idle for a tap; normal for a
+    /// mirror and a proxy, which others wait for]
+    #[arg(long, env = "SHADOW_SCHEDULING", value_name = "WHEN")]
+    pub scheduling: Option<String>,
     /// After a signal: how long health says NOT_SERVING before the end [default: 0s]
     #[arg(long, env = "SHADOW_DRAIN_DELAY", value_name = "DURATION")]
     pub drain_delay: Option<String>,

@@ -244,6 +244,10 @@ impl Settings {
                 }
             },
             nice: p.number("nice", self.nice, if intake == Kind::Proxy { 0 } else { 10 }, 0..=19),
+            scheduling: {
+                let usual = if intake == Kind::Tap { "idle" } else { "normal" };
+                p.take("scheduling", self.scheduling.as_deref().unwrap_or(usual).parse())
+            },
             drain_delay: p.duration("drain-delay", self.drain_delay.as_deref(), Duration::ZERO),
             ports_file: self.ports_file,
             log: self.log.unwrap_or_else(|| "info".into()),

@@ -30,6 +30,9 @@ pub(super) struct Job {
     bytes: usize,
 }
 
+/// Exchanges that wait where a candidate keeps up.
+const FEW: usize = 128;
+
 impl Rehearsal {
     /// Takes one exchange. Never waits.
     pub fn offer(&self, offered: &Arc<Offered>) {
@@ -41,6 +44,11 @@ impl Rehearsal {
         let hopeful = stage.settling.is_some();
         self.without_epoch.fetch_add(u64::from(!hopeful), Ordering::Relaxed);
         stage.waiting.offer(offered, if hopeful { Some(self.bounds) } else { None });
+    }
+
+    /// Whether what is offered now will wait for many others.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.queue.max_capacity() - self.queue.capacity() > FEW
     }
 
     pub(super) fn enqueue(&self, offered: Arc<Offered>, epoch: Arc<Epoch>) {

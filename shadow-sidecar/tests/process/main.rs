@@ -27,10 +27,12 @@ mod process;
 use process::{Process, SOON};
 
 mod example;
+mod scheduling;
 mod state;
 
 fn start(flags: &[&str]) -> Process {
-    Process::start(env!("CARGO_BIN_EXE_shadow-sidecar"), flags, &[])
+    // Other tests run beside it, and it is waited for.
+    Process::start(env!("CARGO_BIN_EXE_shadow-sidecar"), flags, &[("SHADOW_SCHEDULING", "normal")])
 }
 
 fn models(name: &str) -> PathBuf {
