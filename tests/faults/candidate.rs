@@ -13,6 +13,7 @@ use bytes::Bytes;
 use h2::{Reason, server::SendResponse};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use prost::Message;
+use shadow_sidecar::scheduling::Scheduling;
 use support::{adult, authority::Pair, front, grpc::frame, tensors::text_to_raw};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -107,7 +108,7 @@ impl std::fmt::Debug for Shared {
 /// them: what is left is what the server and the sidecar do to each other.
 static MACHINE: LazyLock<Runtime> = LazyLock::new(|| {
     let give_way = || {
-        if let Err(error) = rustix::process::nice(19) {
+        if let Err(error) = Scheduling::Idle.apply() {
             eprintln!("the candidate does not give way to the clients: {error}");
         }
     };
