@@ -47,8 +47,8 @@ pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descrip
 pub const MARKER: &str = "x-shadow";
 
 /// The header that names the sidecars from whose rehearsals a request comes, the first one first, with commas between them. One that
-/// finds itself among them does not rehearse the request, whether the mark was believed on the way or not: a name is known to nobody
-/// who was not asked by its owner, so no client can hide with it. (What CDN-Loop is to HTTP caches, RFC 8586.)
+/// finds itself among them does not rehearse the request, whether the mark was believed on the way or not: a name is known to whom
+/// its owner asks and who may read its reports, so no client can hide with it. (What CDN-Loop is to HTTP caches, RFC 8586.)
 pub const VIA: &str = "x-shadow-via";
 
 /// The version of this build.

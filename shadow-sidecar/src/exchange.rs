@@ -99,12 +99,13 @@ pub struct Offered {
 impl Offered {
     /// Not decoded yet.
     pub fn new(exchange: Exchange) -> Arc<Self> {
-        Arc::new(Self { exchange, decoded: OnceLock::new(), again: None })
+        Self::with(exchange, None, None)
     }
 
-    /// Decoded by the intake, which needed it.
-    pub fn decoded(exchange: Exchange, decoded: Decoded, again: Option<Response>) -> Arc<Self> {
-        Arc::new(Self { exchange, decoded: OnceLock::from(Ok(decoded)), again })
+    /// The same, where the intake may have `decoded` it, and may have asked the primary `again`.
+    pub(crate) fn with(exchange: Exchange, decoded: Option<Decoded>, again: Option<Response>) -> Arc<Self> {
+        let decoded = decoded.map_or_else(OnceLock::new, |decoded| OnceLock::from(Ok(decoded)));
+        Arc::new(Self { exchange, decoded, again })
     }
 
     /// Request and answer.
@@ -122,7 +123,7 @@ impl Offered {
         decoded.as_ref().map_err(Clone::clone)
     }
 
-    /// Bytes that it keeps in memory, about: decoded it takes as much again.
+    /// Bytes that it keeps in memory while it is not decoded, about.
     pub fn bytes(&self) -> usize {
         size_of::<Self>() + self.exchange.request.len() + self.exchange.response.len()
     }

@@ -277,18 +277,22 @@ mod tests {
     fn what_was_counted_later_stays() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = StateFile::new(&directory.path().join("state"));
-        let (begun, goes_on) = std::sync::mpsc::channel();
+        let (asked, later) = std::sync::mpsc::channel();
         std::thread::scope(|threads| {
-            threads.spawn(|| {
-                let slow = || {
-                    begun.send(()).expect("somebody waits");
-                    std::thread::sleep(std::time::Duration::from_millis(50));
-                    vec![saved()]
-                };
-                file.write(slow).expect("written");
-            });
-            goes_on.recv().expect("it begins");
-            file.write(|| vec![Saved { number: 8, ..saved() }]).expect("written");
+            let earlier = || {
+                let file = &file;
+                threads.spawn(move || {
+                    let saved = || {
+                        asked.send(()).expect("somebody listens");
+                        vec![Saved { number: 8, ..saved() }]
+                    };
+                    file.write(saved).expect("written");
+                });
+                let turn = later.recv_timeout(std::time::Duration::from_millis(50));
+                assert!(turn.is_err(), "it is not its turn yet");
+                vec![saved()]
+            };
+            file.write(earlier).expect("written");
         });
         assert_eq!(file.read().expect("whole").remove(0).number, 8);
     }

@@ -264,8 +264,8 @@ impl Settings {
 /// many there may be, and those beyond are lost, uncounted here: at 5,000 copies a second 128 would be a pause of 26 ms.
 const STREAMS: u32 = 4096;
 
-/// What a proxy does not cut off: how many streams there are, how long a stream lasts, how late an answer is read and how much is in its headers is between the
-/// clients and the primary.
+/// What a proxy does not cut off: how many streams there are, how long one lasts, how late an answer is read and how much is in its
+/// headers is between the clients and the primary.
 fn transparent() -> Limits {
     Limits {
         streams: STREAMS,

@@ -239,10 +239,7 @@ impl Captures {
         if !version.is_empty() {
             version.clone_into(&mut exchange.version);
         }
-        if self.rehearsals.is_behind() {
-            return Ok(Offered::new(exchange));
-        }
-        Ok(Offered::decoded(exchange, (request, response), None))
+        Ok(self.rehearsals.decoded(exchange, (request, response), None))
     }
 
     fn settle(&self, change: impl FnOnce(&mut super::IntakeState)) {

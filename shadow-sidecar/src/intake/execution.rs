@@ -27,7 +27,7 @@ use super::{
 use crate::{
     candidate::MAX_VERSION,
     config::Config,
-    exchange::{Offered, Request, Response},
+    exchange::{Request, Response},
     rehearsals::Rehearsals,
 };
 
@@ -184,7 +184,7 @@ impl Execution {
         }
         let again = again.and_then(|second| Response::decode(requested.method, second.message).ok());
         self.rehearsals.refresh();
-        self.rehearsals.offer_shared(&Offered::decoded(exchange, (request, response), again));
+        self.rehearsals.offer_shared(&self.rehearsals.decoded(exchange, (request, response), again));
         Ended::Matched
     }
 
