@@ -38,6 +38,7 @@ mod body;
 mod calls;
 mod compression;
 mod connection;
+mod frames;
 mod inbound;
 mod instruments;
 mod listener;
@@ -50,6 +51,7 @@ mod tls;
 mod turns;
 mod unary;
 mod whole;
+mod windows;
 
 /// The limits of a listener. Defaults: `reliability.md` section 6; each is asserted on the wire by `tests/`.
 #[derive(Clone, Debug)]

@@ -1,10 +1,22 @@
 //! The calls of a connection: each is refused when its headers have been read, or becomes a task of its own.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Instant};
+use std::{
+    future::poll_fn,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+    time::Instant,
+};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use h2::server::{Connection, SendResponse};
+use h2::{
+    RecvStream,
+    server::{Connection, SendResponse},
+};
 use http::{Request, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tonic::{Code, Status};
@@ -20,19 +32,23 @@ use super::{
     unary::failure,
 };
 
+type Accepted = Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>;
+
 /// What the calls of a connection share.
 pub(super) struct Calls<'a, F> {
     worker: &'a Worker<F>,
     peer: Peer,
     state: Arc<State>,
     seat: Seat,
+    /// Calls, since the connection has been polled to its end.
+    has_let_in: AtomicBool,
 }
 
 impl<'a, F: Front> Calls<'a, F> {
     pub(super) fn new(worker: &'a Worker<F>, peer: Peer, state: Arc<State>) -> Self {
         let client = peer.certificate().map_or_else(|| Client::from(&peer), |name| Client::Named(name.clone()));
         let seat = Seat::new(&worker.turns, client);
-        Self { worker, peer, state, seat }
+        Self { worker, peer, state, seat, has_let_in: AtomicBool::new(false) }
     }
 
     /// Lets them in until the connection has ended. Nothing is lost when it is dropped before.
@@ -40,13 +56,12 @@ impl<'a, F: Front> Calls<'a, F> {
     where
         I: AsyncRead + AsyncWrite + Unpin,
     {
-        while let Some(accepted) = connection.accept().await {
+        while let Some(accepted) = self.accept(connection).await {
             let (request, respond) = accepted?;
-            let request = request.map(Inbound::from);
+            let request = request.map(|body| Inbound::new(body, &self.state));
             match self.turn(&request) {
                 Ok(turn) => self.begin(request, respond, turn),
-                // At once, so that refusals of calls that were read together are written together; and before the body goes, of which
-                // no more is wanted.
+                // At once, before the body goes, of which no more is wanted.
                 Err(refusal) => {
                     self.state.called(true);
                     drop(send(refusal, respond));
@@ -54,6 +69,26 @@ impl<'a, F: Front> Calls<'a, F> {
             }
         }
         Ok(())
+    }
+
+    /// As [`Connection::accept`], which writes an answer in two pieces, and each by itself: what there is goes at once, at the end.
+    async fn accept<I>(&self, connection: &mut Connection<I, Bytes>) -> Option<Accepted>
+    where
+        I: AsyncRead + AsyncWrite + Unpin,
+    {
+        poll_fn(|context| {
+            self.state.holds();
+            match connection.poll_accept(context) {
+                // Those that were let in may want the rest of their bodies: they run before this is polled again.
+                Poll::Pending if self.has_let_in.swap(false, Ordering::Relaxed) && self.state.windows.is_small() => {
+                    context.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                Poll::Pending if self.state.lets_go() => connection.poll_accept(context),
+                polled => polled,
+            }
+        })
+        .await
     }
 
     /// Probes are let in whenever they come.
@@ -78,6 +113,7 @@ impl<'a, F: Front> Calls<'a, F> {
             state.called(code(response.headers()) == Code::ResourceExhausted);
             response.map(|body| body.kept_until_sent(&state))
         };
+        self.has_let_in.store(true, Ordering::Relaxed);
         tokio::spawn(answer(call, respond));
     }
 }

@@ -23,6 +23,7 @@ use super::{
     instruments::{Cut, Instruments},
     meter::{Failing, Metered, Patience, State},
     turns::Turns,
+    windows::Windows,
 };
 use crate::shutdown::{Phase, Phases};
 
@@ -106,7 +107,8 @@ impl<F: Front> Worker<F> {
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Self { limits, phases, turns, .. } = self;
-        let (io, state) = Metered::new(io, limits.control_frames_burst, limits.control_frames_a_second, turns.clone());
+        let control = (limits.control_frames_burst, limits.control_frames_a_second);
+        let (io, state) = Metered::new(io, control, limits.stream_window, turns.clone());
         let patience = Patience { greeting, headers: limits.headers, unread: limits.unread };
         let mut failing = pin!(state.fails(patience));
         let closing = async {
@@ -218,7 +220,7 @@ fn builder(limits: &Limits) -> server::Builder {
         .max_local_error_reset_streams(Some(limits.local_error_resets))
         .max_pending_accept_reset_streams(limits.pending_accept_resets)
         .max_header_list_size(limits.header_list_bytes)
-        .initial_window_size(limits.stream_window)
+        .initial_window_size(Windows::believed(limits.stream_window))
         .initial_connection_window_size(limits.connection_window);
     builder
 }

@@ -2,13 +2,16 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, Waker, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream};
 use http_body::{Body, Frame};
+
+use super::meter::State;
 
 /// Of a body of which nobody wants to know: so much is on its way before its sender can have heard that...
 const MOST_PASSED_OVER: usize = 256 << 10;
@@ -21,25 +24,62 @@ const PASSING_OVER: Duration = Duration::from_secs(1);
 /// few of the streams that it has reset, takes the DATA that is on its way for the others as an attack (MadeYouReset), and hangs up with
 /// ENHANCE_YOUR_CALM.
 #[derive(Debug)]
-pub struct Inbound(Option<RecvStream>);
+pub struct Inbound(Option<Coming>);
 
-impl From<RecvStream> for Inbound {
-    fn from(body: RecvStream) -> Self {
-        Self(Some(body).filter(|body| !body.is_end_stream()))
+#[derive(Debug)]
+struct Coming {
+    body: RecvStream,
+    connection: Arc<State>,
+    /// Bytes that have come.
+    bytes: usize,
+    /// Somebody waits for the rest.
+    is_wanted: bool,
+}
+
+impl Coming {
+    fn poll_data(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
+        let polled = self.body.poll_data(context);
+        if let Poll::Ready(Some(Ok(data))) = &polled {
+            self.bytes += data.len();
+            // It can't fail: what has been received can be given back.
+            drop(self.body.flow_control().release_capacity(data.len()));
+        }
+        polled
+    }
+
+    fn want(&mut self) {
+        if !std::mem::replace(&mut self.is_wanted, true) {
+            self.connection.windows.want(self.body.stream_id().as_u32(), Instant::now);
+        }
+    }
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        if self.is_wanted {
+            self.connection.windows.ended(self.body.stream_id().as_u32());
+        }
     }
 }
 
 impl Inbound {
+    /// What comes with a call on `connection`.
+    pub(super) fn new(body: RecvStream, connection: &Arc<State>) -> Self {
+        let is_coming = !body.is_end_stream();
+        Self(is_coming.then(|| Coming { body, connection: connection.clone(), bytes: 0, is_wanted: false }))
+    }
+
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        let Some(body) = &mut self.0 else { return Poll::Ready(None) };
-        Poll::Ready(match ready!(body.poll_data(context)) {
-            Some(Ok(data)) => {
-                // It can't fail: what has been received can be given back.
-                drop(body.flow_control().release_capacity(data.len()));
-                Some(Ok(Frame::data(data)))
+        let Some(coming) = &mut self.0 else { return Poll::Ready(None) };
+        let polled = coming.poll_data(context);
+        if polled.is_pending() {
+            coming.want();
+        }
+        Poll::Ready(match ready!(polled) {
+            Some(data) => Some(data.map(Frame::data)),
+            None => {
+                ready!(coming.body.poll_trailers(context)).transpose().map(|trailers| trailers.map(Frame::trailers))
             }
-            Some(Err(error)) => Some(Err(error)),
-            None => ready!(body.poll_trailers(context)).transpose().map(|trailers| trailers.map(Frame::trailers)),
         })
     }
 }
@@ -64,14 +104,14 @@ impl Body for Inbound {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(RecvStream::is_end_stream)
+        self.0.as_ref().is_none_or(|coming| coming.body.is_end_stream())
     }
 }
 
 impl Drop for Inbound {
     fn drop(&mut self) {
-        let Some(body) = self.0.take().filter(|body| !body.is_end_stream()) else { return };
-        let mut rest = Rest { body, passed_over: 0 };
+        let Some(coming) = self.0.take().filter(|coming| !coming.body.is_end_stream()) else { return };
+        let mut rest = Rest { coming, passed_over: 0 };
         // Nearly always all that will come is there.
         if Pin::new(&mut rest).poll(&mut Context::from_waker(Waker::noop())).is_pending()
             // A worker that ends drops what is on it, and nobody is there to read.
@@ -84,7 +124,7 @@ impl Drop for Inbound {
 
 /// What is left of a body.
 struct Rest {
-    body: RecvStream,
+    coming: Coming,
     passed_over: usize,
 }
 
@@ -92,15 +132,21 @@ impl Future for Rest {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Self { coming, passed_over } = &mut *self;
         loop {
-            let Some(Ok(data)) = ready!(self.body.poll_data(context)) else { return Poll::Ready(()) };
-            self.passed_over += data.len();
-            if self.passed_over > MOST_PASSED_OVER {
+            match coming.poll_data(context) {
+                Poll::Ready(Some(Ok(data))) => *passed_over += data.len(),
+                Poll::Ready(_) => return Poll::Ready(()),
+                // With nothing on its way the stream can be reset without harm.
+                Poll::Pending if !coming.is_wanted && coming.connection.windows.is_shut(coming.bytes) => {
+                    return Poll::Ready(());
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+            if *passed_over > MOST_PASSED_OVER {
                 // Better to have it stop.
                 return Poll::Ready(());
             }
-            // It can't fail: what has been received can be given back.
-            drop(self.body.flow_control().release_capacity(data.len()));
         }
     }
 }

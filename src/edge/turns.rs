@@ -10,7 +10,7 @@
 //!   work. Who was refused last, or has read much, reads on less often: however fast others ask and are refused, most of the time goes
 //!   to who was let in, and who asks for little is heard at once.
 //! * A burst is worked off, a standing queue is not: a call may wait for as long as the worker has rested in the last tenth of a
-//!   second, which is what it can catch up on, and for a short limit more. This is the rule of request queues under CoDel (Maurer,
+//!   second, and since it has refused somebody, which is what it can catch up on, and for a short limit more. This is the rule of request queues under CoDel (Maurer,
 //!   "Fail at Scale", ACM Queue 13(8), 2015; Nichols and Jacobson, ACM Queue 10(5), 2012) without its switch from one limit to the
 //!   other, and applied to the wait that is to be expected.
 
@@ -42,7 +42,7 @@ const BURST: Duration = Duration::from_millis(100);
 /// Work between two looks at the sockets, where calls wait.
 const SLICE: Duration = Duration::from_micros(200);
 /// Until those read on who are put off: at most so long, so that who is refused knows it soon...
-const LONGEST_PAUSE: Duration = Duration::from_millis(3);
+const LONGEST_PAUSE: Duration = Duration::from_millis(2);
 /// ...and so many times what it took them the last time, in work: reading what is refused must not starve what was let in.
 const WORK_FOR_READING: u32 = 8;
 /// Calls on whose cost the expected wait is based.
@@ -52,6 +52,8 @@ const REMEMBERED: u64 = 16;
 const OUTLIER: u64 = 8;
 /// A worker that has waited for so long has read all that there was to read.
 const RESTED: Duration = Duration::from_micros(100);
+/// What a message may take to come that nobody holds up. Not much of what a worker rests for is due to its clients before that.
+const ON_THE_WAY: Duration = Duration::from_millis(5);
 
 /// The calls of one worker. Only its thread comes here, so that nothing is ever contended.
 #[derive(Debug)]
@@ -71,6 +73,8 @@ struct State {
     rest: Rest,
     /// Calls that have been let in since the worker has rested and whose work has not begun.
     let_in: usize,
+    /// Those that had not come were forgotten.
+    forgot: Instant,
     /// Nanoseconds of work of a call, an average that forgets. What is done in between is not counted: who is refused would keep others from
     /// being let in.
     each: u64,
@@ -143,6 +147,7 @@ impl Turns {
                 queue: Queue::default(),
                 rest: Rest::new(Instant::now()),
                 let_in: 0,
+                forgot: Instant::now(),
                 each: 0,
                 held: false,
                 spent: Duration::ZERO,
@@ -172,6 +177,7 @@ impl Turns {
     fn join(self: &Arc<Self>, account: &Arc<Account>, now: Instant) -> Result<Turn, Duration> {
         let mut state = self.state();
         if let Some(wait) = state.too_long(account, self.limit, now) {
+            state.rest.is_used_up();
             drop(state);
             self.instruments.refused(Refusal::Queue);
             return Err(wait);
@@ -193,7 +199,9 @@ impl Turns {
     pub(super) fn wakes(&self) {
         let mut state = self.state();
         (state.spent, state.worked, state.pause) = (Duration::ZERO, Duration::ZERO, SLICE);
-        if state.rest.ends(Instant::now()) >= RESTED {
+        let now = Instant::now();
+        if state.rest.ends(now) >= RESTED && now.saturating_duration_since(state.forgot) >= ON_THE_WAY {
+            state.forgot = now;
             state.let_in = 0;
             state.queue.forgets();
         }

@@ -22,8 +22,10 @@ use tokio::{
 
 use crate::stall;
 
-/// Rows of a request.
+/// Rows of a request: what a package takes by default...
 const ROWS: usize = 100;
+/// ...and of one that takes as long as ten of those, beside which a refusal is next to nothing.
+const MANY_ROWS: usize = 1_000;
 const CONNECTIONS: usize = 32;
 /// Calls that the generator keeps open; what comes after waits here, and is told.
 const OUTSTANDING: usize = 3_500;
@@ -177,7 +179,8 @@ fn probe(admin: SocketAddr, seen: &Arc<Mutex<Vec<Duration>>>) -> tokio::task::Jo
 /// P9 and P10.
 pub(crate) async fn overload(report: &mut Report, how: &How, flags: &[&str], time: Duration) {
     // By default a client may have so many calls at once that they wait for longer than refusals may take here.
-    let target = how.start(&[flags, &["--queue-wait", "2ms"]].concat()).await.expect("the server starts");
+    let target =
+        how.start(&[flags, &["--queue-wait", "2ms", "--max-rows", "1000"]].concat()).await.expect("the server starts");
     let connections = connect(target.grpc).await;
     let call = Arc::new(Call::new(PREDICT, &test_set().predict(0..ROWS)));
     let _warm_up = closed_loop(&connections, &call, 4, time / 4).await;
@@ -201,7 +204,9 @@ pub(crate) async fn overload(report: &mut Report, how: &How, flags: &[&str], tim
             println!("     {other}");
         }
     }
-    saturated(report, &target, (&connections, &call), time).await;
+    saturated(report, &target, (&connections, &call), ROWS, time).await;
+    let large = Arc::new(Call::new(PREDICT, &test_set().predict(0..MANY_ROWS)));
+    saturated(report, &target, (&connections, &large), MANY_ROWS, time).await;
     prober.abort();
     let growth = machine::rss(target.pid()).saturating_sub(before);
     let text = format!("+{:.1} MiB", machine::mib(growth));
@@ -226,31 +231,35 @@ pub(crate) async fn overload(report: &mut Report, how: &How, flags: &[&str], tim
 }
 
 /// Four times what is answered at most.
-async fn saturated(report: &mut Report, target: &Target, (connections, call): Caller<'_>, time: Duration) {
-    const WHAT: &str = "4 × the peak, medians of rounds";
+async fn saturated(report: &mut Report, target: &Target, (connections, call): Caller<'_>, rows: usize, time: Duration) {
+    let what = &format!("4 × the peak of {rows} rows, medians of rounds");
     let mut all = Step::default();
-    let (mut goodput, mut tails, mut worked) = (Vec::new(), Vec::new(), 0.0_f64);
+    let (mut goods, mut peaks, mut tails, mut worked) = (Vec::new(), Vec::new(), Vec::new(), 0.0_f64);
     let storm = closed_loop(connections, call, 64, time / 6).await;
-    let mut before = closed_loop(connections, call, 4, QUIET).await;
-    let storm = storm / before;
-    while all.took < time {
-        let quiet = quantile(&open_loop(connections, call, 250.0, QUIET).await.accepted, 0.99);
+    loop {
+        // The peak is that of a server which has not refused anybody for a while.
+        let quiet = quantile(&open_loop(connections, call, 25_000.0 / rows as f64, QUIET).await.accepted, 0.99);
+        let peak = closed_loop(connections, call, 4, QUIET).await;
+        peaks.push(peak);
+        if all.took >= time {
+            break;
+        }
         let cpu = machine::cpu(target.pid());
-        let step = open_loop(connections, call, 4.0 * before, ROUND).await;
+        let step = open_loop(connections, call, 4.0 * peak, ROUND).await;
         let busy = machine::cpu(target.pid()).saturating_sub(cpu).as_secs_f64() / (step.took + ONSET).as_secs_f64();
-        let after = closed_loop(connections, call, 4, QUIET).await;
-        let peak = f64::midpoint(before, after);
-        before = after;
         worked = worked.max(busy);
-        goodput.push(step.goodput() / peak);
+        goods.push(step.goodput());
         tails.push(quantile(&step.accepted, 0.99).as_secs_f64() / quiet.as_secs_f64());
         println!("     peak {peak:.0}/s, quiet p99 {quiet:.1?}; {}; CPU {:.0} %", step.text(), 100.0 * busy);
         all.add(step);
     }
+    let storm = storm / peaks[0];
+    let goodput =
+        goods.iter().zip(peaks.windows(2)).map(|(good, peaks)| good / f64::midpoint(peaks[0], peaks[1])).collect();
     if worked < 0.75 && all.refused.is_empty() {
         // Somebody else has the core, or the generator is the slower of the two.
         let why = format!("the server had {:.0} % of its core: not saturated", 100.0 * worked);
-        return report.not_applicable("P9", WHAT, &why);
+        return report.not_applicable("P9", what, &why);
     }
     let median = |mut values: Vec<f64>| {
         values.sort_unstable_by(f64::total_cmp);
@@ -263,7 +272,7 @@ async fn saturated(report: &mut Report, target: &Target, (connections, call): Ca
         && refusal <= Duration::from_millis(5)
         && all.with_pushback == all.refused.len()
         && all.others.is_empty();
-    report.line("P9", WHAT, "good >= 90 %, p99 <= 3 × quiet, refused <= 5 ms", &text, kept);
+    report.line("P9", what, "good >= 90 %, p99 <= 3 × quiet, refused <= 5 ms", &text, kept);
     // Nobody has promised anything of those who do not wait as they are told.
     println!("     64 clients who ask again at once: good {:.0} % of the peak", 100.0 * storm);
     if let Some(other) = all.others.first() {

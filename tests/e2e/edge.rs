@@ -18,6 +18,7 @@ mod limits;
 mod shares;
 mod streams;
 mod wedged;
+mod windows;
 
 /// RFC 9113, section 7.
 const PROTOCOL_ERROR: u32 = 1;

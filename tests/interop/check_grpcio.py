@@ -1,7 +1,7 @@
 """Call a running understudy-server as gRPC's published interoperability cases do, as far as they apply to it.
 
-usage: check_grpcio.py ADDRESS
-The client is grpcio's (C core); messages are written byte by byte, so that nothing of the product takes part. Prints
+usage: check_grpcio.py ADDRESS [overloaded]
+With `overloaded` only what it does when calls are refused, which takes a server that lets in few. The client is grpcio's (C core); messages are written byte by byte, so that nothing of the product takes part. Prints
 one line for each check, `ok NAME: ...` or `FAIL NAME: ...`; exits 1 when one failed.
 """
 
@@ -69,6 +69,7 @@ class Client:
 
     def __init__(self, address, *options, **more):
         """Connects at the first call; `options` are the channel's."""
+        self.address = address
         self.channel = grpc.insecure_channel(address, options=options, **more)
 
     def call(self, method, message=b"", **options):
@@ -169,6 +170,27 @@ def concurrent_calls(client):
     return f"{len(answers)} at once on one connection"
 
 
+def more_than_can_be_done(client):
+    """All are answered or refused in a moment, and whoever is let in among the refused may send all of its message.
+
+    The server must let in few calls of a client: no Python client asks for more than it can do.
+    """
+    request, calls = predict(rows=100), 3_200
+    options = ("grpc.use_local_subchannel_pool", 1)
+    clients = [Client(client.address, options) for _ in range(16)]
+    begun = [c.channel.unary_unary(PREDICTION + "Predict").future(request, timeout=20) for c in clients * (calls // 16)]
+    codes = [call.code() for call in begun]
+    refused = [call for call, code in zip(begun, codes, strict=True) if code is grpc.StatusCode.RESOURCE_EXHAUSTED]
+    answered = codes.count(grpc.StatusCode.OK)
+    assert answered + len(refused) == calls, f"{ {str(code): codes.count(code) for code in set(codes)} }"
+    assert answered and refused, f"{answered} answered, {len(refused)} refused"
+    for call in refused:
+        assert "grpc-retry-pushback-ms" in dict(call.trailing_metadata())
+    for again in clients:
+        assert len(again.call(PREDICTION + "Predict", request)) > 100
+    return f"{calls} calls of 100 rows over 16 connections: {answered} answered, {len(refused)} refused and told when to try"
+
+
 def keepalive(client):
     """PINGs as a client may be configured to send them, are no flood."""
     stream = client.watch("")
@@ -212,8 +234,11 @@ def main():
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.use_local_subchannel_pool", 1),
     )
+    checks = [*((check, client) for check in CHECKS), (keepalive, pinging)]
+    if sys.argv[2:] == ["overloaded"]:
+        checks = [(more_than_can_be_done, client)]
     failed = 0
-    for check, with_client in [*((check, client) for check in CHECKS), (keepalive, pinging)]:
+    for check, with_client in checks:
         name = "grpcio-" + check.__name__.replace("_", "-")
         try:
             print(f"ok {name}: {check(with_client)}", flush=True)

@@ -34,12 +34,22 @@ impl Rest {
     /// Returns how long it was.
     pub(super) fn ends(&mut self, now: Instant) -> Duration {
         let rest = now.saturating_duration_since(self.parked);
+        let worked = self.parked.saturating_duration_since(self.since);
+        if worked >= 2 * BURST {
+            // Whatever was rested before has been caught up on.
+            self.rested = Duration::ZERO;
+        }
         self.rested += rest;
         if now.saturating_duration_since(self.since) >= BURST {
             self.rested_before = std::mem::take(&mut self.rested);
             self.since = now;
         }
         rest
+    }
+
+    /// Somebody was refused: what was rested is used up by those who wait, and they may not be followed by as many again.
+    pub(super) fn is_used_up(&mut self) {
+        (self.rested, self.rested_before) = (Duration::ZERO, Duration::ZERO);
     }
 
     /// What a call may wait that comes at `now`, where `limit` may be waited without any rest.

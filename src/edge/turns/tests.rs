@@ -68,6 +68,8 @@ fn as_long_as_it_has_rested_and_the_limit_may_be_waited_for() {
     let_in.truncate(7);
     assert_eq!(seat.join(None, standing).expect_err("7 ms"), 7 * MILLI);
     let_in.truncate(6);
+    assert_eq!(seat.join(None, standing).expect_err("who was refused has used up what was rested"), 6 * MILLI);
+    let_in.truncate(5);
     let within = seat.join(None, standing).expect("within the limit");
     drop((let_in, within));
     assert_eq!(turns.state().let_in, 0);
@@ -76,6 +78,16 @@ fn as_long_as_it_has_rested_and_the_limit_may_be_waited_for() {
     assert_eq!(burst(&seat, began + 1_310 * MILLI, 50).1, 24);
     // Without any rest there is only the limit.
     assert_eq!(burst(&seat, began + 1_501 * MILLI, 50).1, 44);
+}
+
+/// A moment of rest after a long time of work does not bring back what was rested before that.
+#[test]
+fn what_was_rested_long_ago_has_been_caught_up_on() {
+    let turns = turns(5 * MILLI).costing(MILLI);
+    let (began, seat) = (turns.began(), Seat::new(&turns, 1));
+    turns.rests(began, began + 90 * MILLI);
+    turns.rests(began + 2_000 * MILLI, began + 2_001 * MILLI);
+    assert_eq!(burst(&seat, began + 2_002 * MILLI, 50).1, 43, "the limit and a millisecond");
 }
 
 #[test]
@@ -104,7 +116,7 @@ fn who_is_slow_is_not_counted_once_the_worker_has_rested() {
     let (slow, refused) = burst(&seat, never_rested, 50);
     assert_eq!((slow.len(), refused), (6, 44));
     turns.parks();
-    std::thread::sleep(RESTED);
+    std::thread::sleep(ON_THE_WAY);
     turns.wakes();
     let (let_in, _) = burst(&seat, turns.began() + 20 * BURST, 50);
     assert!(let_in.len() >= 6, "{}", let_in.len());
@@ -294,7 +306,7 @@ async fn whose_last_call_was_refused_is_read_after_a_pause() {
     let mut waits = seat.join(None, Instant::now()).expect("let in");
     let mut begins = Box::pin(waits.begin());
     assert!(futures_util::poll!(begins.as_mut()).is_pending());
-    let open = || Metered::new(&b"something"[..], 100, 100, turns.clone());
+    let open = || Metered::new(&b"something"[..], (100, 100), 1 << 16, turns.clone());
     let ((mut refused, state), (mut other, _)) = (open(), open());
     state.called(true);
     let (mut kept, mut read) = ([0; 9], [0; 9]);
