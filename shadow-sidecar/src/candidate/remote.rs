@@ -39,6 +39,9 @@ const MAX_ANSWER: usize = 64 << 20;
 /// Bytes of an answer to no rows, and of an answer for each row: a candidate that sends as much as it may to every call
 /// that it may have at the same time must not take the sidecar's memory.
 const ANSWER: (usize, usize) = (256 << 10, 64 << 10);
+/// Bytes of an answer, and of all on a connection, that may be on their way before they are asked for. Most answers are smaller; of one
+/// that is refused for its length, more would come for nothing, and what it costs to take them the primary may feel.
+const WINDOWS: (u32, u32) = (64 << 10, 1 << 20);
 
 /// The server.
 #[derive(Debug)]
@@ -75,7 +78,11 @@ impl Server {
         let timeout = bounds.timeout;
         let dialer = credentials.dialer(url).map_err(anyhow::Error::msg).context("candidate")?;
         let bearer = credentials.bearer().map_err(anyhow::Error::msg).context("candidate-token-file")?;
-        let channel = dialer.connect_timeout(timeout).connect_lazy();
+        let (stream, connection) = WINDOWS;
+        let dialer = dialer
+            .connect_timeout(timeout)
+            .with(|endpoint| endpoint.initial_stream_window_size(stream).initial_connection_window_size(connection));
+        let channel = dialer.connect_lazy();
         Ok(Self {
             client: GrpcInferenceServiceClient::with_interceptor(channel, bearer).max_decoding_message_size(MAX_ANSWER),
             timeout,

@@ -9,8 +9,11 @@ use support::{
     rehearsal::package,
     stub::Stub,
     tensors::{RAW, TYPED},
-    until, within,
+    until,
+    wire::{SETTINGS, WINDOW_UPDATE, Wire},
+    within,
 };
+use tokio::io::AsyncReadExt as _;
 use tonic::Status;
 use understudy::inference::ModelInferResponse;
 
@@ -239,4 +242,21 @@ async fn one_that_hangs_up_on_every_connection_is_left_alone_for_a_while() {
     };
     assert_eq!((counts.compared, counts.failed), (1, [("UNAVAILABLE".to_owned(), exchanges as u64)].into()));
     assert!((1..100).contains(&connections), "{connections} connections for {exchanges} exchanges");
+}
+
+/// What it sends beyond what is taken would take time from the primary, which often shares its machine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn it_may_not_send_much_before_it_is_asked_for() {
+    let primary = Primary::start().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let _rehearsal = beside(&primary, url).await;
+    let (mut connection, _) = within(SOON, listener.accept()).await.unwrap();
+    let mut preface = [0; 24];
+    within(SOON, connection.read_exact(&mut preface)).await.unwrap();
+    let mut wire = Wire::over(connection);
+    let settings = wire.next_of(SETTINGS, 0).await.unwrap();
+    assert_eq!(settings.setting(4), Some(64 << 10), "on a stream");
+    let more = wire.next_of(WINDOW_UPDATE, 0).await.unwrap().number(0);
+    assert_eq!(65_535 + more, 1 << 20, "on the connection");
 }

@@ -33,6 +33,7 @@ fn numbers(report: &Report) -> impl PartialEq + std::fmt::Debug + use<> {
         report.flips.clone(),
         slices,
         report.score_delta.map(|delta| (delta.count, delta.max_absolute.to_bits())),
+        report.ranking.clone(),
     )
 }
 
@@ -50,12 +51,18 @@ async fn what_the_sidecar_records_gives_the_numbers_of_its_report() {
     .await;
     load::once(&primary, 0..600, 1).await;
     load::once(&primary, 600..1_000, 50).await;
+    // More rows than the sample of the ranking holds.
+    for _ in 0..4 {
+        load::once(&primary, 0..1_000, 50).await;
+    }
     primary.prediction().predict(adult::refused()).await.unwrap_err();
-    let live = rehearsal.settled(609).await;
+    let live = rehearsal.settled(689).await;
+    let ranking = live.ranking.unwrap();
+    assert!(ranking.rows < 5_000 && live.agreement.unwrap().compared == 5_000, "{ranking:?}");
     assert!(rehearsal.drain().await < 5.0);
     assert!(std::fs::read_dir(&recording).unwrap().count() > 1);
     let reader = Reader::open(&recording).unwrap();
-    assert_eq!(reader.exchanges(), 609);
+    assert_eq!(reader.exchanges(), 689);
 
     let settings = shadow_sidecar::Settings {
         candidate: Some(package("adult-candidate")),
@@ -67,7 +74,7 @@ async fn what_the_sidecar_records_gives_the_numbers_of_its_report() {
     let rehearsed = replayed.named("").unwrap();
     assert_eq!(numbers(&report::report(rehearsed)), numbers(&live));
     let differing = rehearsed.epoch().unwrap().disagreements.kept().len() as u64;
-    assert_eq!(differing, 1_000 - adult::test_set().agreed("adult_candidate", 0..1_000), "with its examples");
+    assert_eq!(differing, 5 * (1_000 - adult::test_set().agreed("adult_candidate", 0..1_000)), "with its examples");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
