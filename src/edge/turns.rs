@@ -308,9 +308,10 @@ impl Seat {
     }
 }
 
-/// What is said to whoever is refused.
+/// What is said to whoever is refused. In whole milliseconds: the same to many, which a connection then says in a byte (HPACK).
 pub(super) fn late(wait: Duration) -> Status {
-    busy(&format!("calls wait for {wait:.1?} already"), wait)
+    let wait = Duration::from_millis(wait.as_micros().div_ceil(1_000) as u64);
+    busy(&format!("calls wait for {wait:?} already"), wait)
 }
 
 /// The turn of one call, from its headers to the end of what is done for it at once.

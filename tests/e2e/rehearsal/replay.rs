@@ -33,7 +33,7 @@ fn numbers(report: &Report) -> impl PartialEq + std::fmt::Debug + use<> {
         report.flips.clone(),
         slices,
         report.score_delta.map(|delta| (delta.count, delta.max_absolute.to_bits())),
-        report.ranking.clone(),
+        report.ranking,
     )
 }
 
