@@ -11,7 +11,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::mpsc;
@@ -251,7 +251,9 @@ impl Edge {
             let beat = pulse.beat(worker);
             let mut runtime = tokio::runtime::Builder::new_current_thread();
             let (parking, waking) = (turns.clone(), turns.clone());
-            runtime.on_thread_park(move || parking.parks()).on_thread_unpark(move || waking.wakes());
+            runtime
+                .on_thread_park(move || parking.parks(Instant::now()))
+                .on_thread_unpark(move || waking.wakes(Instant::now()));
             let runtime = runtime.event_interval(TASKS_BETWEEN_READS).enable_all().build()?;
             let is_there = worker_is_there.clone();
             threads.push(thread::Builder::new().name(format!("{name}-{worker}")).spawn(move || {

@@ -1,15 +1,6 @@
 //! The calls of a connection: each is refused when its headers have been read, or becomes a task of its own.
 
-use std::{
-    future::poll_fn,
-    panic::AssertUnwindSafe,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::Poll,
-    time::Instant,
-};
+use std::{future::poll_fn, panic::AssertUnwindSafe, sync::Arc, task::Poll, time::Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -32,7 +23,7 @@ use super::{
     unary::failure,
 };
 
-type Accepted = Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>;
+type Incoming = Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>;
 
 /// What the calls of a connection share.
 pub(super) struct Calls<'a, F> {
@@ -40,15 +31,13 @@ pub(super) struct Calls<'a, F> {
     peer: Peer,
     state: Arc<State>,
     seat: Seat,
-    /// Calls, since the connection has been polled to its end.
-    has_let_in: AtomicBool,
 }
 
 impl<'a, F: Front> Calls<'a, F> {
     pub(super) fn new(worker: &'a Worker<F>, peer: Peer, state: Arc<State>) -> Self {
         let client = peer.certificate().map_or_else(|| Client::from(&peer), |name| Client::Named(name.clone()));
         let seat = Seat::new(&worker.turns, client);
-        Self { worker, peer, state, seat, has_let_in: AtomicBool::new(false) }
+        Self { worker, peer, state, seat }
     }
 
     /// Lets them in until the connection has ended. Nothing is lost when it is dropped before.
@@ -72,18 +61,13 @@ impl<'a, F: Front> Calls<'a, F> {
     }
 
     /// As [`Connection::accept`], which writes an answer in two pieces, and each by itself: what there is goes at once, at the end.
-    async fn accept<I>(&self, connection: &mut Connection<I, Bytes>) -> Option<Accepted>
+    async fn accept<I>(&self, connection: &mut Connection<I, Bytes>) -> Option<Incoming>
     where
         I: AsyncRead + AsyncWrite + Unpin,
     {
         poll_fn(|context| {
             self.state.holds();
             match connection.poll_accept(context) {
-                // Those that were let in may want the rest of their bodies: they run before this is polled again.
-                Poll::Pending if self.has_let_in.swap(false, Ordering::Relaxed) && self.state.windows.is_small() => {
-                    context.waker().wake_by_ref();
-                    Poll::Pending
-                }
                 Poll::Pending if self.state.lets_go() => connection.poll_accept(context),
                 polled => polled,
             }
@@ -113,7 +97,6 @@ impl<'a, F: Front> Calls<'a, F> {
             state.called(code(response.headers()) == Code::ResourceExhausted);
             response.map(|body| body.kept_until_sent(&state))
         };
-        self.has_let_in.store(true, Ordering::Relaxed);
         tokio::spawn(answer(call, respond));
     }
 }

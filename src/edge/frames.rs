@@ -87,11 +87,9 @@ pub(super) struct Frames {
     open_block: bool,
     /// The preface and the first SETTINGS are complete.
     greeted: bool,
-    /// SETTINGS of the library below us, which come first, of which the peer has still to take note...
+    /// SETTINGS of the library below us, which come before all of ours, of which the peer has still to take note.
     awaited_below: u32,
-    /// ...and those of ours.
-    awaited: u32,
-    /// The frame that begins is the answer to one of those, it seems; the library below us, which knows nothing of them, does not
+    /// The frame that begins is the answer to one of ours, it seems; the library below us, which knows nothing of them, does not
     /// see it.
     hidden: bool,
     bucket: Bucket,
@@ -107,7 +105,6 @@ impl Frames {
             open_block: false,
             greeted: false,
             awaited_below: 1,
-            awaited: 0,
             hidden: false,
             bucket: Bucket { tokens: burst.into(), burst: burst.into(), rate, refilled: Instant::now() },
         }
@@ -122,11 +119,6 @@ impl Frames {
         self.open_block || self.skip > 0 && matches!(self.kind, HEADERS | CONTINUATION)
     }
 
-    /// More SETTINGS of ours are on their way than those of the library below us.
-    pub(super) fn awaits(&mut self, settings: u32) {
-        self.awaited += settings;
-    }
-
     /// What the peer has sent has made it run up more than anybody may.
     pub(super) fn is_flood(&mut self) -> bool {
         self.bucket.is_overdrawn()
@@ -138,7 +130,8 @@ impl Frames {
     }
 
     /// The next `bytes`, in which those frames get another kind that are not for the library below us.
-    pub(super) fn read(&mut self, mut bytes: &mut [u8]) -> Heard {
+    /// The peer has still to take note of so many SETTINGS of ours: `awaited`.
+    pub(super) fn read(&mut self, mut bytes: &mut [u8], awaited: u32) -> Heard {
         let mut heard = Heard::default();
         loop {
             let passed = self.skip.min(bytes.len());
@@ -153,7 +146,7 @@ impl Frames {
             // Its flags may not be there yet; so this is all to go by.
             let is_empty_settings =
                 self.have <= KIND && self.have + taken > KIND && self.head[..=KIND] == [0, 0, 0, SETTINGS];
-            if is_empty_settings && self.awaited_below == 0 && self.awaited > 0 {
+            if is_empty_settings && self.awaited_below == 0 && awaited > heard.acknowledged {
                 bytes[KIND - self.have] = UNKNOWN;
                 self.hidden = true;
             }
@@ -183,7 +176,6 @@ impl Frames {
             }
             SETTINGS if std::mem::take(&mut self.hidden) => {
                 if flags & ACK > 0 {
-                    self.awaited -= 1;
                     heard.acknowledged += 1;
                 } else {
                     heard.settings += 1;
@@ -248,7 +240,7 @@ mod tests {
 
     impl Frames {
         fn take(&mut self, bytes: &[u8]) -> Heard {
-            self.read(&mut bytes.to_vec())
+            self.read(&mut bytes.to_vec(), 1)
         }
     }
 
@@ -362,11 +354,10 @@ mod tests {
         (hidden[second + KIND], hidden[bytes.len() - 2 * HEAD + KIND]) = (UNKNOWN, UNKNOWN);
         for cut in 1..bytes.len() {
             let mut frames = Frames::new(100, 1);
-            frames.awaits(2);
             let mut passed = bytes.clone();
             let mut heard = Heard::default();
             for chunk in passed.chunks_mut(cut) {
-                let Heard { acknowledged, settings } = frames.read(chunk);
+                let Heard { acknowledged, settings } = frames.read(chunk, 2 - heard.acknowledged);
                 heard.acknowledged += acknowledged;
                 heard.settings += settings;
             }
@@ -374,7 +365,6 @@ mod tests {
         }
         // What looks like an answer and is none is wanted one for.
         let mut frames = Frames::new(100, 1);
-        frames.awaits(1);
         frames.take(&[greeting(), answer.clone()].concat());
         assert_eq!(frames.take(&frame(SETTINGS, 0, 0)), Heard { acknowledged: 0, settings: 1 });
         assert_eq!(frames.take(&answer), Heard { acknowledged: 1, settings: 0 });

@@ -111,7 +111,7 @@ impl Body for Inbound {
 impl Drop for Inbound {
     fn drop(&mut self) {
         let Some(coming) = self.0.take().filter(|coming| !coming.body.is_end_stream()) else { return };
-        let mut rest = Rest { coming, passed_over: 0 };
+        let mut rest = Rest { most: coming.bytes + MOST_PASSED_OVER, coming };
         // Nearly always all that will come is there.
         if Pin::new(&mut rest).poll(&mut Context::from_waker(Waker::noop())).is_pending()
             // A worker that ends drops what is on it, and nobody is there to read.
@@ -125,27 +125,26 @@ impl Drop for Inbound {
 /// What is left of a body.
 struct Rest {
     coming: Coming,
-    passed_over: usize,
+    /// Bytes of all of it, of which more are not passed over.
+    most: usize,
 }
 
 impl Future for Rest {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let Self { coming, passed_over } = &mut *self;
+        let Self { coming, most } = &mut *self;
         loop {
             match coming.poll_data(context) {
-                Poll::Ready(Some(Ok(data))) => *passed_over += data.len(),
+                // Better to have it stop than to pass over more.
+                Poll::Ready(Some(Ok(_))) if coming.bytes > *most => return Poll::Ready(()),
+                Poll::Ready(Some(Ok(_))) => {}
                 Poll::Ready(_) => return Poll::Ready(()),
                 // With nothing on its way the stream can be reset without harm.
                 Poll::Pending if !coming.is_wanted && coming.connection.windows.is_shut(coming.bytes) => {
                     return Poll::Ready(());
                 }
                 Poll::Pending => return Poll::Pending,
-            }
-            if *passed_over > MOST_PASSED_OVER {
-                // Better to have it stop.
-                return Poll::Ready(());
             }
         }
     }

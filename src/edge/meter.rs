@@ -223,7 +223,7 @@ impl<I> Metered<I> {
     }
 
     fn received(&mut self, bytes: &mut [u8]) -> io::Result<()> {
-        let heard = self.frames.read(bytes);
+        let heard = self.frames.read(bytes, self.state.windows.unanswered());
         self.state.windows.heard(heard);
         self.state.heard.store(self.state.now(), Ordering::Relaxed);
         if self.frames.greeted() && !self.state.greeted.load(Ordering::Relaxed) {
@@ -250,6 +250,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Metered<I> {
             }
             (self.put_off, self.has_paused) = (None, true);
         }
+        // With small windows hardly anything comes that nobody wants.
         let at_a_look = if self.state.windows.is_small() { READ_AT_ONCE } else { READ_AT_A_LOOK };
         let refused = self.state.refused.load(Ordering::Relaxed);
         let comes_last = self.read >= at_a_look || !self.has_paused && refused;
@@ -339,9 +340,9 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Metered<I> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { state, held, frames, .. } = &mut *self;
+        let Self { state, held, .. } = &mut *self;
         // The library below us flushes when all that it had is written: between two frames.
-        frames.awaits(state.windows.write(held));
+        state.windows.write(held);
         if state.holds.load(Ordering::Relaxed) && !held.is_empty() {
             state.is_held.store(true, Ordering::Relaxed);
             return Poll::Ready(Ok(()));

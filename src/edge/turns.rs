@@ -100,15 +100,19 @@ impl State {
         self.each = self.each - self.each / REMEMBERED + (cost.as_nanos() as u64).min(most) / REMEMBERED;
     }
 
-    /// How long a call of `account` would have to wait that comes at `now`, if that is too long.
-    fn too_long(&self, account: &Account, limit: Duration, now: Instant) -> Option<Duration> {
+    /// How long a call of `account` would have to wait that comes at `now`, if that is too long: it is to be refused then.
+    fn too_long(&mut self, account: &Account, limit: Duration, now: Instant) -> Option<Duration> {
         let wait = |calls: usize| Duration::from_nanos((calls as u64).saturating_mul(self.each));
         // Nearly always: a product and a comparison.
         if wait(self.let_in) <= limit {
             return None;
         }
         let expected = wait(self.queue.before(account));
-        (expected > limit && expected > self.rest.allowed(limit, now)).then_some(expected)
+        if expected <= limit || expected <= self.rest.allowed(limit, now) {
+            return None;
+        }
+        self.rest.use_up();
+        Some(expected)
     }
 
     fn enter(&mut self, account: &Account) -> Place {
@@ -177,7 +181,6 @@ impl Turns {
     fn join(self: &Arc<Self>, account: &Arc<Account>, now: Instant) -> Result<Turn, Duration> {
         let mut state = self.state();
         if let Some(wait) = state.too_long(account, self.limit, now) {
-            state.rest.is_used_up();
             drop(state);
             self.instruments.refused(Refusal::Queue);
             return Err(wait);
@@ -187,19 +190,18 @@ impl Turns {
         Ok(Turn(Some(Wait { turns: self.clone(), account: account.clone(), place, stage: Stage::Coming })))
     }
 
-    /// The worker is out of work.
-    pub(super) fn parks(&self) {
+    /// The worker is out of work at `now`.
+    pub(super) fn parks(&self, now: Instant) {
         let mut state = self.state();
-        state.rest.begins(Instant::now());
+        state.rest.begins(now);
         // Nobody waits here for others, whatever has gone wrong.
         Self::reads_on(state);
     }
 
-    /// There is work again, and the sockets have been looked at.
-    pub(super) fn wakes(&self) {
+    /// There is work again at `now`, and the sockets have been looked at.
+    pub(super) fn wakes(&self, now: Instant) {
         let mut state = self.state();
         (state.spent, state.worked, state.pause) = (Duration::ZERO, Duration::ZERO, SLICE);
-        let now = Instant::now();
         if state.rest.ends(now) >= RESTED && now.saturating_duration_since(state.forgot) >= ON_THE_WAY {
             state.forgot = now;
             state.let_in = 0;

@@ -42,10 +42,8 @@ struct Inner {
     refused: Option<Instant>,
     /// Streams of which somebody waits for more, and whether their window was opened for it.
     wanted: Vec<(u32, bool)>,
-    /// To be written between two frames...
+    /// To be written between two frames.
     frames: Vec<u8>,
-    /// ...of which so many are SETTINGS.
-    settings: u32,
     /// The connection's.
     waker: Option<Waker>,
 }
@@ -99,7 +97,6 @@ impl Windows {
 
     fn begin_with(&self, window: u32, inner: &mut Inner) {
         inner.frames.extend(initial_window(window));
-        inner.settings += 1;
         self.unanswered.fetch_add(1, Ordering::Relaxed);
         self.is_small.store(window == SMALL, Ordering::Relaxed);
         self.is_due.store(true, Ordering::Relaxed);
@@ -137,23 +134,20 @@ impl Windows {
 
     /// Whether nothing more can come of a body of which nobody wants anything and `bytes` have come.
     pub(super) fn is_shut(&self, bytes: usize) -> bool {
-        bytes >= SMALL as usize && self.is_small.load(Ordering::Relaxed) && self.unanswered.load(Ordering::Relaxed) == 0
+        bytes >= SMALL as usize && self.is_small.load(Ordering::Relaxed) && self.unanswered() == 0
     }
 
-    /// Whether there is something to [`Self::write`].
-    pub(super) fn is_due(&self) -> bool {
-        self.is_due.load(Ordering::Relaxed)
-    }
-
-    /// Appends what the peer is to know, and returns how many SETTINGS are among it.
-    pub(super) fn write(&self, to: &mut Vec<u8>) -> u32 {
-        if !self.is_due() {
-            return 0;
+    /// Appends what the peer is to know.
+    pub(super) fn write(&self, to: &mut Vec<u8>) {
+        if self.is_due.load(Ordering::Relaxed) {
+            self.is_due.store(false, Ordering::Relaxed);
+            to.append(&mut self.inner().frames);
         }
-        self.is_due.store(false, Ordering::Relaxed);
-        let mut inner = self.inner();
-        to.append(&mut inner.frames);
-        std::mem::take(&mut inner.settings)
+    }
+
+    /// Of how many SETTINGS the peer has still to take note.
+    pub(super) fn unanswered(&self) -> u32 {
+        self.unanswered.load(Ordering::Relaxed)
     }
 
     /// The peer has taken note of so many of our SETTINGS, and has sent so many of which the library below us does not take note.

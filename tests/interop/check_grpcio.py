@@ -1,8 +1,9 @@
 """Call a running understudy-server as gRPC's published interoperability cases do, as far as they apply to it.
 
 usage: check_grpcio.py ADDRESS [overloaded]
-With `overloaded` only what it does when calls are refused, which takes a server that lets in few. The client is grpcio's (C core); messages are written byte by byte, so that nothing of the product takes part. Prints
-one line for each check, `ok NAME: ...` or `FAIL NAME: ...`; exits 1 when one failed.
+With `overloaded` only what it does when calls are refused, which takes a server that lets in few. The client is
+grpcio's (C core); messages are written byte by byte, so that nothing of the product takes part. Prints one line for
+each check, `ok NAME: ...` or `FAIL NAME: ...`; exits 1 when one failed.
 """
 
 import sys
@@ -188,7 +189,7 @@ def more_than_can_be_done(client):
         assert "grpc-retry-pushback-ms" in dict(call.trailing_metadata())
     for again in clients:
         assert len(again.call(PREDICTION + "Predict", request)) > 100
-    return f"{calls} calls of 100 rows over 16 connections: {answered} answered, {len(refused)} refused and told when to try"
+    return f"{calls} calls of 100 rows on 16 connections: {answered} answered, {len(refused)} refused, told when to try"
 
 
 def keepalive(client):

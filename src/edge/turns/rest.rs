@@ -48,7 +48,7 @@ impl Rest {
     }
 
     /// Somebody was refused: what was rested is used up by those who wait, and they may not be followed by as many again.
-    pub(super) fn is_used_up(&mut self) {
+    pub(super) fn use_up(&mut self) {
         (self.rested, self.rested_before) = (Duration::ZERO, Duration::ZERO);
     }
 

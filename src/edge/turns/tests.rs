@@ -115,9 +115,8 @@ fn who_is_slow_is_not_counted_once_the_worker_has_rested() {
     let never_rested = turns.began() + 10 * BURST;
     let (slow, refused) = burst(&seat, never_rested, 50);
     assert_eq!((slow.len(), refused), (6, 44));
-    turns.parks();
-    std::thread::sleep(ON_THE_WAY);
-    turns.wakes();
+    turns.parks(never_rested);
+    turns.wakes(never_rested + ON_THE_WAY);
     let (let_in, _) = burst(&seat, turns.began() + 20 * BURST, 50);
     assert!(let_in.len() >= 6, "{}", let_in.len());
     drop(slow);
