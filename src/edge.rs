@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 
 pub use admission::{Admission, Client, InFlight, busy};
 pub use body::{Body, passed};
+pub use cores::{Cores, Working};
 pub use inbound::Inbound;
 pub use instruments::{Instruments, Refusal};
 pub use listener::{Address, Listener};
@@ -38,6 +39,7 @@ mod body;
 mod calls;
 mod compression;
 mod connection;
+mod cores;
 mod frames;
 mod inbound;
 mod instruments;
@@ -199,6 +201,8 @@ pub struct Setup<'a> {
     pub phases: &'a Phases,
     /// What is counted.
     pub instruments: &'a Arc<Instruments>,
+    /// What its threads share with others of the process.
+    pub cores: &'a Arc<Cores>,
 }
 
 /// Tasks that a worker runs between two looks at its sockets: a call may take half a millisecond, and whoever is to be refused
@@ -227,7 +231,7 @@ impl Edge {
     /// # Errors
     /// A thread can't be started or a socket can't be registered.
     pub fn start<F: Front>(setup: &Setup<'_>, listeners: Vec<Listener>, front: &F) -> io::Result<Self> {
-        let Setup { name, workers, limits, tls, phases, instruments } = *setup;
+        let Setup { name, workers, limits, tls, phases, instruments, cores } = *setup;
         let workers = workers.max(1);
         // The last one is the runtime on which connections are accepted.
         let pulse = Pulse::new(workers + 1);
@@ -239,7 +243,7 @@ impl Edge {
             // Bounded by the places, which what is sent holds.
             let (send, receive) = mpsc::unbounded_channel();
             senders.push(send);
-            let turns = Arc::new(turns::Turns::new(limits.queue_wait, instruments.clone()));
+            let turns = Arc::new(turns::Turns::new(limits.queue_wait, instruments.clone(), cores.clone()));
             let work = connection::Worker {
                 limits: limits.clone(),
                 tls: tls.cloned(),

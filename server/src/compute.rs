@@ -1,4 +1,4 @@
-//! Threads for what would hold up a connection's worker: evaluations of more than about 100 µs.
+//! Threads for what would hold up a connection's worker, and is worth a core of its own: evaluations of more than half a millisecond.
 
 use std::{
     io, panic,
@@ -13,7 +13,7 @@ use std::{
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use tokio::sync::oneshot;
 use tonic::Status;
-use understudy::edge::{Instruments, Refusal, busy};
+use understudy::edge::{Cores, Instruments, Refusal, busy};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -50,21 +50,32 @@ pub struct Compute {
     jobs: Sender<Job>,
     threads: u64,
     longest_wait: Duration,
+    cores: Arc<Cores>,
+    /// Jobs that wait or run.
+    unfinished: Arc<AtomicU64>,
     /// Expected nanoseconds of work that no thread has begun.
     waiting: Arc<AtomicU64>,
     pace: Arc<Pace>,
     instruments: Arc<Instruments>,
 }
 
-/// The work of a job while it waits.
-struct Waiting {
-    nanos: u64,
-    waiting: Arc<AtomicU64>,
+/// What a job adds to a sum while this is kept.
+struct Added {
+    amount: u64,
+    sum: Arc<AtomicU64>,
 }
 
-impl Drop for Waiting {
+impl Added {
+    /// With what the sum was before.
+    fn to(sum: &Arc<AtomicU64>, amount: u64) -> (Self, u64) {
+        let before = sum.fetch_add(amount, Ordering::Relaxed);
+        (Self { amount, sum: sum.clone() }, before)
+    }
+}
+
+impl Drop for Added {
     fn drop(&mut self) {
-        self.waiting.fetch_sub(self.nanos, Ordering::Relaxed);
+        self.sum.fetch_sub(self.amount, Ordering::Relaxed);
     }
 }
 
@@ -89,6 +100,7 @@ impl Compute {
         capacity: usize,
         longest_wait: Duration,
         instruments: Arc<Instruments>,
+        cores: Arc<Cores>,
     ) -> io::Result<Self> {
         let (jobs, queue) = bounded::<Job>(capacity);
         for n in 0..threads {
@@ -104,10 +116,17 @@ impl Compute {
             jobs,
             threads: threads.max(1) as u64,
             longest_wait,
+            cores,
+            unfinished: Arc::default(),
             waiting: Arc::default(),
             pace: Arc::new(Pace(AtomicU64::new(Pace::ONE))),
             instruments,
         })
+    }
+
+    /// Whether a thread would begin at once, on a core that has nothing else to do.
+    pub fn has_core(&self) -> bool {
+        self.unfinished.load(Ordering::Relaxed) < self.threads && self.cores.has_idle()
     }
 
     /// Runs `work`, which is expected to take `cost`, on a compute thread. It is told when its caller has gone and then
@@ -121,15 +140,17 @@ impl Compute {
         W: FnOnce(&Caller<'_, T>) -> Option<T> + Send + 'static,
     {
         let nanos = cost.as_nanos() as u64;
-        let ahead = self.waiting.fetch_add(nanos, Ordering::Relaxed);
-        let waiting = Waiting { nanos, waiting: self.waiting.clone() };
+        let (waiting, ahead) = Added::to(&self.waiting, nanos);
         let wait = self.pace.real(ahead / self.threads);
         if wait > self.longest_wait {
             return Err(self.busy(wait));
         }
         let (send, receive) = oneshot::channel();
         let pace = self.pace.clone();
+        let (unfinished, _) = Added::to(&self.unfinished, 1);
+        let at_work = self.cores.work();
         let job: Job = Box::new(move || {
+            let _until_it_ends = (unfinished, at_work);
             drop(waiting);
             let caller = Caller(&send);
             if caller.has_gone() {
@@ -164,7 +185,7 @@ mod tests {
 
     fn compute(capacity: usize, longest_wait: Duration) -> Compute {
         let instruments = Arc::new(Instruments::new(&metrics::NoopRecorder));
-        Compute::start(1, capacity, longest_wait, instruments).expect("a thread")
+        Compute::start(1, capacity, longest_wait, instruments, Cores::of(2)).expect("a thread")
     }
 
     #[tokio::test]
@@ -218,6 +239,32 @@ mod tests {
     #[tokio::test]
     async fn who_would_wait_too_long_is_refused_at_once() {
         third(compute(100, QUICK / 2)).await;
+    }
+
+    #[tokio::test]
+    async fn there_is_a_core_while_neither_thread_nor_cores_are_busy() {
+        let instruments = Arc::new(Instruments::new(&metrics::NoopRecorder));
+        let cores = Cores::of(2);
+        let compute = Compute::start(1, 4, Duration::MAX, instruments, cores.clone()).expect("a thread");
+        assert!(compute.has_core());
+        let worker = cores.work();
+        assert!(compute.has_core());
+        let another = cores.work();
+        assert!(!compute.has_core(), "both are taken");
+        drop((worker, another));
+        let (release, blocked) = std::sync::mpsc::channel::<()>();
+        let job = tokio::spawn({
+            let compute = compute.clone();
+            async move { compute.run(QUICK, move |_| blocked.recv().ok()).await }
+        });
+        while compute.has_core() {
+            tokio::task::yield_now().await;
+        }
+        release.send(()).expect("still blocked");
+        job.await.expect("no panic").expect("done");
+        while !compute.has_core() {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[test]

@@ -36,7 +36,8 @@ pub struct Settings {
     /// Threads that serve connections [default: one for each core]
     #[arg(long, env = "UNDERSTUDY_WORKERS", value_name = "N")]
     pub workers: Option<usize>,
-    /// Threads that evaluate what takes longer than about 100 µs [default: one for each core]
+    /// Threads that evaluate what takes longer than half a millisecond, where there is an idle core for them [default: one for each
+    /// core]
     #[arg(long, env = "UNDERSTUDY_COMPUTE_THREADS", value_name = "N")]
     pub compute_threads: Option<usize>,
     /// Evaluations that may wait for a compute thread; more are refused [default: 256]

@@ -2,6 +2,7 @@
 
 use std::{
     cell::Cell,
+    ops::Range,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -10,7 +11,7 @@ use model::Predictions;
 use tonic::{Code, Status};
 use understudy::{
     MARKER, VIA,
-    edge::{Call, Frame, MessageLimits},
+    edge::{Call, Frame, MessageLimits, Turn},
     encode::{Answered, Encoded, RequestError, RowsMessage, answer, asked, decode_tensors, read_rows, read_tensors},
     v1::{Exchange, Method},
 };
@@ -22,13 +23,18 @@ use crate::{
     tap::Tap,
 };
 
-/// An evaluation that is expected to take longer goes to a compute thread. What takes less waits for its turn and works where it was read:
-/// decoding as many rows takes as long, and a thread that shares the worker's core only makes both late.
+/// An evaluation that is expected to take longer goes to a compute thread, if there is a core for it. What takes less is done where it
+/// was read: decoding as many rows takes as long.
 const INLINE: Duration = Duration::from_micros(500);
 /// Rows between two looks at whether the caller is still there, at most...
 const BLOCK: usize = 64;
-/// ...and what evaluating them may take: whoever has gone is noticed in a quarter of the 20 ms in which work must have stopped.
+/// ...and what evaluating them may take on a compute thread: whoever has gone is noticed in a quarter of the 20 ms in which work must
+/// have stopped...
 const BLOCK_TIME: Duration = Duration::from_millis(5);
+/// ...and where it was read, where others wait for their turn.
+const SLICE: Duration = Duration::from_micros(100);
+/// What is left after a slice is worth handing over when it takes longer.
+const WORTH_A_THREAD: Duration = Duration::from_micros(150);
 
 /// Answers requests.
 #[derive(Debug)]
@@ -72,7 +78,7 @@ impl Predictor {
     ///
     /// # Errors
     /// As `understudy::status` maps them.
-    pub async fn infer(&self, call: Call) -> Result<Frame, Status> {
+    pub async fn infer(&self, call: Call, turn: Turn) -> Result<Frame, Status> {
         let request = match decode_tensors(&call.message) {
             Ok(request) => request,
             Err(error) => return Err(self.undecoded(Method::ModelInfer, &call, error)),
@@ -87,14 +93,14 @@ impl Predictor {
         let write = |answered: &Answered<'_>, id: &mut dyn FnMut() -> String| {
             Frame::encode(&answer::tensors(&request, answered, &outputs, id), self.messages.response)
         };
-        self.answer(Method::ModelInfer, &call, &served, scratch, encoded, write).await
+        self.answer(Method::ModelInfer, (&call, turn), &served, scratch, encoded, write).await
     }
 
     /// `understudy.v1.PredictionService/Predict`.
     ///
     /// # Errors
     /// As `understudy::status` maps them.
-    pub async fn predict(&self, call: Call) -> Result<Frame, Status> {
+    pub async fn predict(&self, call: Call, turn: Turn) -> Result<Frame, Status> {
         let request = match RowsMessage::read(&call.message, self.models.most_rows()) {
             Ok(request) => request,
             Err(error) => return Err(self.undecoded(Method::Predict, &call, error)),
@@ -106,13 +112,13 @@ impl Predictor {
             let id = &request.head().request_id;
             Frame::written(|out| answer::write_rows(id, answered, ids, out), self.messages.response)
         };
-        self.answer(Method::Predict, &call, &served, scratch, encoded, write).await
+        self.answer(Method::Predict, (&call, turn), &served, scratch, encoded, write).await
     }
 
     async fn answer<W>(
         &self,
         method: Method,
-        call: &Call,
+        (call, mut turn): (&Call, Turn),
         served: &Arc<Served>,
         scratch: Box<Scratch>,
         encoded: Result<(), RequestError>,
@@ -127,7 +133,7 @@ impl Predictor {
                 scratch.give_back();
                 Err(error.into())
             }
-            Ok(()) => match self.evaluate(served, scratch).await {
+            Ok(()) => match self.evaluate(served, scratch, &mut turn).await {
                 Err(status) => Err(status),
                 Ok(scratch) => {
                     let Scratch { encoded, predictions } = &*scratch;
@@ -181,8 +187,14 @@ impl Predictor {
         });
     }
 
-    /// Here when it is cheap, else on a compute thread, which stops between blocks when the caller has gone.
-    async fn evaluate(&self, served: &Arc<Served>, mut scratch: Box<Scratch>) -> Result<Box<Scratch>, Status> {
+    /// On a compute thread when it takes long and there is a core for it, else here, a slice at a time. Stops between blocks when the
+    /// caller has gone.
+    async fn evaluate(
+        &self,
+        served: &Arc<Served>,
+        mut scratch: Box<Scratch>,
+        turn: &mut Turn,
+    ) -> Result<Box<Scratch>, Status> {
         let Scratch { encoded, predictions } = &mut *scratch;
         let rows = encoded.batch.rows();
         let failed = |error: model::PredictError| Status::internal(format!("evaluation failed: {error}"));
@@ -191,17 +203,33 @@ impl Predictor {
             served.model.predict(&encoded.batch, predictions).map_err(failed)?;
             return Ok(scratch);
         }
+        predictions.clear();
+        let left = |done: usize| served.row_cost.saturating_mul((rows - done) as u32);
+        let mut done = 0;
+        // A row is not divided.
+        if served.row_cost <= INLINE {
+            for block in blocks(0..rows, served.row_cost, SLICE) {
+                if left(done) > WORTH_A_THREAD && self.compute.has_core() {
+                    break;
+                }
+                done = block.end;
+                served.model.predict_rows(&encoded.batch, block, predictions).map_err(failed)?;
+                turn.next_slice().await;
+            }
+        }
+        if done == rows {
+            return Ok(scratch);
+        }
+        turn.end();
+        let cost = left(done);
         let served = served.clone();
-        let block = rows_of_a_block(served.row_cost);
         self.compute
             .run(cost, move |caller| {
                 let Scratch { encoded, predictions } = &mut *scratch;
-                predictions.clear();
-                for start in (0..rows).step_by(block) {
+                for block in blocks(done..rows, served.row_cost, BLOCK_TIME) {
                     if caller.has_gone() {
                         return None;
                     }
-                    let block = start..rows.min(start + block);
                     if let Err(error) = served.model.predict_rows(&encoded.batch, block, predictions) {
                         return Some(Err(failed(error)));
                     }
@@ -212,10 +240,11 @@ impl Predictor {
     }
 }
 
-/// As many rows as take [`BLOCK_TIME`], where one takes `row_cost`.
-fn rows_of_a_block(row_cost: Duration) -> usize {
-    let rows = BLOCK_TIME.as_nanos() / row_cost.as_nanos().max(1);
-    usize::try_from(rows).unwrap_or(BLOCK).clamp(1, BLOCK)
+/// All of `rows`, as many at once as take `time`, where one takes `row_cost`.
+fn blocks(rows: Range<usize>, row_cost: Duration, time: Duration) -> impl Iterator<Item = Range<usize>> {
+    let block = usize::try_from(time.as_nanos() / row_cost.as_nanos().max(1)).unwrap_or(BLOCK).clamp(1, BLOCK);
+    let end = rows.end;
+    rows.step_by(block).map(move |start| start..end.min(start + block))
 }
 
 #[cfg(test)]
@@ -234,7 +263,10 @@ mod tests {
             (Duration::from_millis(100), 1),
             (Duration::MAX, 1),
         ] {
-            assert_eq!(rows_of_a_block(row_cost), rows, "{row_cost:?}");
+            let all: Vec<_> = blocks(0..100, row_cost, BLOCK_TIME).collect();
+            assert_eq!(all[0], 0..rows, "{row_cost:?}");
+            assert!(all.windows(2).all(|two| two[0].end == two[1].start) && all[all.len() - 1].end == 100, "{all:?}");
         }
+        assert_eq!(blocks(0..0, Duration::ZERO, BLOCK_TIME).count(), 0);
     }
 }

@@ -6,7 +6,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::task::JoinHandle;
 use understudy::{
     admin,
-    edge::{Address, Admission, Edge, Gate, Instruments, Listener, Setup},
+    edge::{Address, Admission, Cores, Edge, Gate, Instruments, Listener, Setup},
     health::Registry,
     identity::Identity,
     shutdown::{Phase, Phases, Shutdown},
@@ -147,6 +147,7 @@ impl Server {
         let admission = Arc::new(Admission::new(config.in_flight, instruments.clone()));
         let health = Registry::new(&OWN, &phases);
         let models = Arc::new(Models::default());
+        let cores = Cores::available();
         let predictor = Arc::new(Predictor {
             models: models.clone(),
             tap: Arc::new(Tap::new(metrics.clone(), config.tap_subscribers, config.tap_queue, config.tap_queue_bytes)),
@@ -155,6 +156,7 @@ impl Server {
                 config.compute_queue,
                 config.compute_wait,
                 instruments.clone(),
+                cores.clone(),
             )
             .map_err(system)?,
             messages: config.messages,
@@ -176,6 +178,7 @@ impl Server {
             tls: tls.as_ref(),
             phases: &phases,
             instruments: &instruments,
+            cores: &cores,
         };
         let edge = Edge::start(&setup, listeners, &front).map_err(system)?;
         edge.pulse().watch(&health, &phases).map_err(system)?;

@@ -113,12 +113,14 @@ impl edge::Front for Front {
         let client = || caller.client(from);
         match path {
             MODEL_INFER => {
-                let (response, code) = edge::unary(request, gate, client, turn, |call| predictor.infer(call)).await;
+                let (response, code) =
+                    edge::unary(request, gate, client, turn, |call, turn| predictor.infer(call, turn)).await;
                 metrics.method(MODEL_INFER).ended(code, started);
                 response
             }
             PREDICT => {
-                let (response, code) = edge::unary(request, gate, client, turn, |call| predictor.predict(call)).await;
+                let (response, code) =
+                    edge::unary(request, gate, client, turn, |call, turn| predictor.predict(call, turn)).await;
                 metrics.method(PREDICT).ended(code, started);
                 response
             }

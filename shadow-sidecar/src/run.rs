@@ -10,7 +10,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{sync::Notify, task::JoinSet};
 use understudy::{
     admin,
-    edge::{Address, Admission, Edge, Gate, InFlight, Instruments, Listener, Setup},
+    edge::{Address, Admission, Cores, Edge, Gate, InFlight, Instruments, Listener, Setup},
     health::Registry,
     identity::Identity,
     shutdown::{Phase, Phases, Shutdown},
@@ -199,6 +199,7 @@ impl Sidecar {
             tls: tls.as_ref(),
             phases: &phases,
             instruments: &instruments,
+            cores: &Cores::available(),
         };
         let edge = Edge::start(&setup, vec![grpc], &front).map_err(system)?;
         edge.pulse().watch(&health, &phases).map_err(system)?;

@@ -6,8 +6,8 @@
 //!   those that are not complete wait for their clients and not for us, and are forgotten until they are.
 //! * What is complete waits in one queue, in which clients take turns by the time that their calls have taken ([`fair`]): whoever
 //!   asks for little is next, however much another asks for.
-//! * Between two calls the sockets are looked at when a slice of time ([`SLICE`]) has gone by: who has just come should not wait for others'
-//!   work. Who was refused last, or has read much, reads on less often: however fast others ask and are refused, most of the time goes
+//! * Between two calls, and within one that takes long, the sockets are looked at when a slice of time ([`SLICE`]) has gone by: who has
+//!   just come should not wait for others' work. Who was refused last, or has read much, reads on less often: however fast others ask and are refused, most of the time goes
 //!   to who was let in, and who asks for little is heard at once.
 //! * A burst is worked off, a standing queue is not: a call may wait for as long as the worker has rested in the last tenth of a
 //!   second, and since it has refused somebody, which is what it can catch up on, and for a short limit more. This is the rule of request queues under CoDel (Maurer,
@@ -31,6 +31,7 @@ use self::{
 };
 use super::{
     admission::busy,
+    cores::{Cores, Working},
     instruments::{Instruments, Refusal},
 };
 
@@ -61,6 +62,7 @@ pub(super) struct Turns {
     /// Of a wait without any rest.
     limit: Duration,
     instruments: Arc<Instruments>,
+    cores: Arc<Cores>,
     hasher: RandomState,
     state: Mutex<State>,
     /// Calls wait, and nobody works.
@@ -70,6 +72,8 @@ pub(super) struct Turns {
 #[derive(Debug)]
 struct State {
     queue: Queue,
+    /// The worker is awake.
+    at_work: Option<Working>,
     rest: Rest,
     /// Calls that have been let in since the worker has rested and whose work has not begun.
     let_in: usize,
@@ -95,6 +99,11 @@ struct State {
 }
 
 impl State {
+    fn works(&mut self, took: Duration) {
+        self.spent += took;
+        self.worked += took;
+    }
+
     fn learn(&mut self, cost: Duration) {
         let most = if self.each == 0 { u64::MAX } else { self.each.saturating_mul(OUTLIER) };
         self.each = self.each - self.each / REMEMBERED + (cost.as_nanos() as u64).min(most) / REMEMBERED;
@@ -142,13 +151,16 @@ impl State {
 }
 
 impl Turns {
-    pub(super) fn new(limit: Duration, instruments: Arc<Instruments>) -> Self {
+    pub(super) fn new(limit: Duration, instruments: Arc<Instruments>, cores: Arc<Cores>) -> Self {
+        let at_work = Some(cores.work());
         Self {
             limit,
             instruments,
+            cores,
             hasher: RandomState::new(),
             state: Mutex::new(State {
                 queue: Queue::default(),
+                at_work,
                 rest: Rest::new(Instant::now()),
                 let_in: 0,
                 forgot: Instant::now(),
@@ -187,13 +199,20 @@ impl Turns {
         }
         let place = state.enter(account);
         drop(state);
-        Ok(Turn(Some(Wait { turns: self.clone(), account: account.clone(), place, stage: Stage::Coming })))
+        Ok(Turn(Some(Wait {
+            turns: self.clone(),
+            account: account.clone(),
+            place,
+            worked: Duration::ZERO,
+            stage: Stage::Coming,
+        })))
     }
 
     /// The worker is out of work at `now`.
     pub(super) fn parks(&self, now: Instant) {
         let mut state = self.state();
         state.rest.begins(now);
+        state.at_work = None;
         // Nobody waits here for others, whatever has gone wrong.
         Self::reads_on(state);
     }
@@ -201,6 +220,7 @@ impl Turns {
     /// There is work again at `now`, and the sockets have been looked at.
     pub(super) fn wakes(&self, now: Instant) {
         let mut state = self.state();
+        state.at_work = Some(self.cores.work());
         (state.spent, state.worked, state.pause) = (Duration::ZERO, Duration::ZERO, SLICE);
         if state.rest.ends(now) >= RESTED && now.saturating_duration_since(state.forgot) >= ON_THE_WAY {
             state.forgot = now;
@@ -325,6 +345,8 @@ struct Wait {
     turns: Arc<Turns>,
     account: Arc<Account>,
     place: Place,
+    /// Its work, but for what it does now.
+    worked: Duration,
     stage: Stage,
 }
 
@@ -336,6 +358,8 @@ enum Stage {
     Waiting(oneshot::Receiver<()>),
     /// It works since.
     Working(Instant),
+    /// It has worked for a slice, or more, and waits to be called for the next.
+    Paused(oneshot::Receiver<()>),
     /// It was called too late: nothing is learnt from how little it takes then, or ever more would be let in.
     Late,
 }
@@ -372,8 +396,20 @@ impl Turn {
         Ok(())
     }
 
-    /// What can be done at once is done; the next one may begin.
-    pub(super) fn end(&mut self) {
+    /// Its work takes long: returns at once while the slice is not over, else when it is its turn again, after who has just come and
+    /// those who have asked for less.
+    pub async fn next_slice(&mut self) {
+        let Some(wait) = &mut self.0 else { return tokio::task::yield_now().await };
+        wait.pauses(Instant::now());
+        if let Stage::Paused(called) = &mut wait.stage {
+            // It can't fail, as in `begin`.
+            drop(called.await);
+            wait.stage = Stage::Working(Instant::now());
+        }
+    }
+
+    /// What is done at once is done, and the rest is done elsewhere: the next one may begin.
+    pub fn end(&mut self) {
         self.0 = None;
     }
 }
@@ -417,14 +453,30 @@ impl Wait {
         self.next(state);
     }
 
-    /// Its work, begun at `began`, is done.
+    /// Joins the queue again when the slice is over in which it works.
+    fn pauses(&mut self, now: Instant) {
+        let Stage::Working(began) = self.stage else { return };
+        let took = now.saturating_duration_since(began);
+        let mut state = self.turns.state();
+        if state.spent + took < SLICE {
+            return;
+        }
+        state.works(took);
+        self.worked += took;
+        let (call, called) = oneshot::channel();
+        state.queue.push(self.place.after(self.worked), call);
+        self.next(state);
+        self.stage = Stage::Paused(called);
+    }
+
+    /// Its work, which goes on since `began`, is done.
     fn ends(&self, began: Instant) {
         let took = began.elapsed();
         let mut state = self.turns.state();
-        state.spent += took;
-        state.worked += took;
-        Queue::ends(&self.account, self.place, took.as_nanos() as u64);
-        state.learn(took);
+        state.works(took);
+        let all = self.worked + took;
+        Queue::ends(&self.account, self.place, all.as_nanos() as u64);
+        state.learn(all);
         self.next(state);
     }
 
@@ -458,6 +510,15 @@ impl Drop for Wait {
                 let mut state = self.turns.state();
                 state.leave(&self.account, self.place);
                 Queue::ends(&self.account, self.place, 0);
+                if was_called {
+                    self.next(state);
+                }
+            }
+            Stage::Paused(called) => {
+                called.close();
+                let was_called = called.try_recv().is_ok();
+                let state = self.turns.state();
+                Queue::ends(&self.account, self.place, self.worked.as_nanos() as u64);
                 if was_called {
                     self.next(state);
                 }

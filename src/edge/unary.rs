@@ -3,10 +3,8 @@
 //! that the gRPC specification gives it.
 
 use std::{
-    future::{Future, poll_fn},
-    pin::pin,
+    future::Future,
     sync::Arc,
-    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -127,7 +125,8 @@ pub(super) fn too_large(what: &str, size: Option<usize>, limit: usize) -> Status
     Status::resource_exhausted(format!("{what} too large: limit {limit} bytes, got {size}"))
 }
 
-/// Reads the one message of `request`, lets `handle` answer it in time and frames the answer. The code is for the metrics.
+/// Reads the one message of `request`, lets `handle` answer it in time and frames the answer. The code is for the metrics. `handle`
+/// works in its turn, which it ends before it waits for anybody else.
 pub async fn unary<H, A>(
     request: http::Request<Inbound>,
     gate: &Gate,
@@ -136,7 +135,7 @@ pub async fn unary<H, A>(
     handle: H,
 ) -> (Response<Body>, Code)
 where
-    H: FnOnce(Call) -> A,
+    H: FnOnce(Call, Turn) -> A,
     A: Future<Output = Result<Frame, Status>>,
 {
     if let Some(refusal) = refuse_http(&request) {
@@ -158,14 +157,7 @@ where
         if Instant::now() >= deadline {
             return Err(expired(allowed));
         }
-        let mut answering = pin!(handle(Call { message, headers: parts.headers, arrived, deadline, timeout }));
-        // What is done at once is this call's turn; what is waited for is not.
-        let at_once = poll_fn(|context| Poll::Ready(answering.as_mut().poll(context))).await;
-        turn.end();
-        let frame = match at_once {
-            Poll::Ready(answered) => answered?,
-            Poll::Pending => answering.await?,
-        };
+        let frame = handle(Call { message, headers: parts.headers, arrived, deadline, timeout }, turn).await?;
         permit.answered(frame.0.len())?;
         Ok((frame, permit))
     };

@@ -16,6 +16,8 @@ use support::{
 
 mod limits;
 mod shares;
+#[cfg(target_os = "linux")]
+mod slices;
 mod streams;
 mod wedged;
 mod windows;

@@ -9,6 +9,7 @@ use std::{
         Arc, Weak,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use tokio::sync::oneshot;
@@ -58,6 +59,13 @@ pub(super) struct Place {
     nanos: u64,
     /// How often the worker had rested.
     rests: u64,
+}
+
+impl Place {
+    /// Where it goes on that has worked for so long.
+    pub(super) fn after(self, worked: Duration) -> Self {
+        Self { start: self.start.saturating_add(worked.as_nanos() as u64), ..self }
+    }
 }
 
 #[derive(Debug)]

@@ -9,7 +9,7 @@ const MILLI: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn turns(limit: Duration) -> Arc<Turns> {
-    Arc::new(Turns::new(limit, Arc::new(Instruments::new(&metrics::NoopRecorder))))
+    Arc::new(Turns::new(limit, Arc::new(Instruments::new(&metrics::NoopRecorder)), Cores::of(1)))
 }
 
 impl Turns {
@@ -321,4 +321,93 @@ async fn whose_last_call_was_refused_is_read_after_a_pause() {
     let read = tokio::time::timeout(PATIENCE, refused.read(&mut kept)).await.expect("the pause is over");
     assert_eq!(read.expect("its turn"), 9);
     calling.abort();
+}
+
+/// Works until the slice is over.
+fn takes_a_slice() {
+    let began = Instant::now();
+    while began.elapsed() < SLICE {
+        std::hint::spin_loop();
+    }
+}
+
+#[tokio::test]
+async fn long_work_goes_on_after_those_who_ask_for_less() {
+    // A sibling comes after as much work, however long the machine is busy with something else.
+    let turns = turns(Duration::MAX).costing(Duration::from_mins(1));
+    let (long, short) = (Seat::new(&turns, 1), Seat::new(&turns, 2));
+    let now = Instant::now();
+    let mut works = long.join(None, now).expect("let in");
+    works.begin().await.expect("at once");
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut calls = tokio::task::JoinSet::new();
+    for (name, seat) in [("sibling", &long), ("short", &short)] {
+        let mut turn = seat.join(None, now).expect("let in");
+        let order = order.clone();
+        calls.spawn(async move {
+            turn.begin().await.expect("called");
+            order.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+            turn.end();
+        });
+        tokio::task::yield_now().await;
+    }
+    let calling = calling(&turns);
+    takes_a_slice();
+    tokio::time::timeout(PATIENCE, works.next_slice()).await.expect("called again");
+    order.lock().unwrap_or_else(PoisonError::into_inner).push("long");
+    takes_a_slice();
+    let each = turns.each();
+    works.end();
+    tokio::time::timeout(PATIENCE, calls.join_all()).await.expect("all are called");
+    calling.abort();
+    assert_eq!(*order.lock().unwrap_or_else(PoisonError::into_inner), ["short", "long", "sibling"]);
+    assert!(each < Duration::from_mins(1), "a short one was learnt from");
+    let state = turns.state();
+    assert_eq!((state.let_in, state.held), (0, false));
+    drop(state);
+    // What it took in both slices, and then what the sibling took, which is next to nothing.
+    assert!(turns.each() >= (each * 15 / 16 + 2 * SLICE / 16) * 15 / 16, "{:?} of {each:?}", turns.each());
+}
+
+#[tokio::test]
+async fn work_goes_on_at_once_while_the_slice_is_not_over() {
+    let turns = turns(Duration::MAX);
+    let now = Instant::now();
+    let mut works = Seat::new(&turns, 1).join(None, now).expect("let in");
+    works.begin().await.expect("at once");
+    let wait = works.0.as_mut().expect("not exempt");
+    let &mut Stage::Working(began) = &mut wait.stage else { panic!("{:?}", wait.stage) };
+    wait.pauses(began + SLICE / 2);
+    assert!(matches!(wait.stage, Stage::Working(_)));
+    wait.pauses(began + SLICE);
+    assert!(matches!(wait.stage, Stage::Paused(_)));
+}
+
+#[tokio::test]
+async fn who_goes_between_two_slices_passes_the_call_on() {
+    for was_called in [false, true] {
+        let turns = turns(Duration::MAX);
+        let (long, short) = (Seat::new(&turns, 1), Seat::new(&turns, 2));
+        let now = Instant::now();
+        let mut works = long.join(None, now).expect("let in");
+        works.begin().await.expect("at once");
+        takes_a_slice();
+        let mut between = Box::pin(works.next_slice());
+        assert!(futures_util::poll!(between.as_mut()).is_pending());
+        let mut waits = short.join(None, now).expect("let in");
+        let calling = calling(&turns);
+        if was_called {
+            // It is called, but does not hear it before it goes.
+            while !turns.state().held {
+                tokio::task::yield_now().await;
+            }
+        }
+        drop(between);
+        drop(works);
+        tokio::time::timeout(PATIENCE, waits.begin()).await.expect("in time").expect("called");
+        calling.abort();
+        drop(waits);
+        let state = turns.state();
+        assert_eq!((state.let_in, state.held), (0, false));
+    }
 }

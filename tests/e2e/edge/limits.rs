@@ -21,7 +21,7 @@ use tonic::Code;
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use understudy::{
     edge::{
-        Address, Admission, Body, Client, Edge, Front, Gate, InFlight, Inbound, Instruments, Limits, Listener,
+        Address, Admission, Body, Client, Cores, Edge, Front, Gate, InFlight, Inbound, Instruments, Limits, Listener,
         MessageLimits, Peer, Setup, Turn, unary,
     },
     shutdown::{Phase, Shutdown},
@@ -43,7 +43,7 @@ struct Sizes(Gate);
 
 impl Front for Sizes {
     async fn call(&self, request: http::Request<Inbound>, peer: Peer, turn: Turn) -> Response<Body> {
-        let answer = |call: understudy::edge::Call| async move {
+        let answer = |call: understudy::edge::Call, _turn| async move {
             let asked: understudy::inference::ModelReadyRequest =
                 prost::Message::decode(call.message).map_err(|error| tonic::Status::internal(error.to_string()))?;
             let size: usize = asked.version.parse().expect("a number");
@@ -68,7 +68,15 @@ impl Bare {
         let messages = MessageLimits { request: 1 << 20, response: 1 << 30, time: Duration::from_secs(30) };
         let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
         let Address::Tcp(address) = listener.address().unwrap() else { unreachable!("an IP address") };
-        let setup = Setup { name: "bare", workers: 1, limits, tls: None, phases: &phases, instruments: &instruments };
+        let setup = Setup {
+            name: "bare",
+            workers: 1,
+            limits,
+            tls: None,
+            phases: &phases,
+            instruments: &instruments,
+            cores: &Cores::of(1),
+        };
         Edge::start(&setup, vec![listener], &Sizes(Gate { messages, admission: admission.clone() })).unwrap();
         Self { address, shutdown, admission, scrape: recorder.handle() }
     }

@@ -15,7 +15,7 @@ use support::{
     within,
 };
 use understudy::{
-    edge::{Address, Body, Edge, Front, Inbound, Instruments, Limits, Listener, Peer, Setup, Turn},
+    edge::{Address, Body, Cores, Edge, Front, Inbound, Instruments, Limits, Listener, Peer, Setup, Turn},
     health::Registry,
     shutdown::{Phase, Phases, Shutdown},
     telemetry,
@@ -40,7 +40,8 @@ fn start(phases: &Phases, limits: &Limits) -> (Edge, SocketAddr) {
     let instruments = Arc::new(Instruments::new(&telemetry::recorder(&[]).unwrap()));
     let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
     let Address::Tcp(address) = listener.address().unwrap() else { unreachable!("an IP address") };
-    let setup = Setup { name: "wedge", workers: 2, limits, tls: None, phases, instruments: &instruments };
+    let setup =
+        Setup { name: "wedge", workers: 2, limits, tls: None, phases, instruments: &instruments, cores: &Cores::of(1) };
     (Edge::start(&setup, vec![listener], &Wedge).unwrap(), address)
 }
 
