@@ -1,6 +1,12 @@
 //! A candidate on a server of its own.
 
-use std::net::TcpListener;
+use std::{
+    net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use support::{
     Primary, Rehearsal, SOON, adult,
@@ -129,6 +135,33 @@ async fn a_candidate_that_hangs_is_given_up_on() {
     // What is in flight at the end is not waited for longer than it may take.
     load::once(&primary, 0..1, 1).await;
     assert!(within(SOON, rehearsal.drain()).await < 2.0);
+}
+
+/// P2: what is on its way before an answer can be stopped is taken on the primary's machine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_candidate_whose_answers_are_all_too_long_is_asked_now_and_then() {
+    let primary = Primary::start().await;
+    let shouts = Arc::new(AtomicBool::new(true));
+    let told = shouts.clone();
+    let stub = Stub::start(move |request| {
+        let id = if told.load(Ordering::Relaxed) { "x".repeat(1 << 20) } else { request.id.clone() };
+        Some(Ok(ModelInferResponse { id, ..ModelInferResponse::default() }))
+    })
+    .await;
+    let rehearsal = Rehearsal::beside(&primary, |settings| settings.candidate = Some(stub.url())).await;
+    let outcome = load::once(&primary, 0..300, 1).await;
+    assert_eq!((outcome.answered, outcome.failures.len()), (300, 0));
+    let counts = rehearsal.settled(300).await.exchanges.unwrap();
+    assert_eq!((counts.compared, counts.failed), (0, [("OUT_OF_RANGE".to_owned(), 300)].into()));
+    // Those that were under way together, and a few in each second.
+
+    assert!(stub.asked().len() < 150, "it is left alone: {}", stub.asked().len());
+    shouts.store(false, Ordering::Relaxed);
+    let load = Load::start(&primary, 1);
+    rehearsal
+        .report_when(|report| report.exchanges.as_ref().is_some_and(|it| it.dropped.contains_key("incomparable")))
+        .await;
+    assert!(load.stop().await.failures.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
