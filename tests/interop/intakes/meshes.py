@@ -1,4 +1,4 @@
-"""Proxies that mirror: nginx and Envoy between the clients and the primary, with the sidecar as the mirror's target.
+"""Proxies that mirror: nginx, Envoy and Traefik between the clients and the primary, with the sidecar as the mirror's target.
 
 Each starts one on a free port of 127.0.0.1 and gives its address.
 """
@@ -134,3 +134,45 @@ def copies(admin):
         lines = answer.read().decode().splitlines()
     counts = (line.removeprefix("cluster.sidecar.") for line in lines if ": " in line and "P0(" not in line)
     return ", ".join(count for count in counts if not count.endswith(": 0"))
+
+
+def routed(admin):
+    """Whether Traefik has read its routes; to ask by a request would be a copy more."""
+
+    def ask():
+        try:
+            urlopen(f"http://127.0.0.1:{admin}/api/http/services/mirrored@file", timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    return ask
+
+
+@contextmanager
+def traefik(binary, place, primary, sidecar):
+    """Traefik's mirroring, over HTTP/2 in plain text. It adds no id: what is joined is joined by the body."""
+    port, admin = free_port(), free_port()
+    static = {
+        "entryPoints": {name: {"address": f"127.0.0.1:{at}"} for name, at in (("clients", port), ("traefik", admin))},
+        "api": {"insecure": True, "dashboard": False},
+        "providers": {"file": {"filename": str(place / "dynamic.yml")}},
+        "global": {"checkNewVersion": False, "sendAnonymousUsage": False},
+        "log": {"level": "WARN"},
+    }
+    servers = {
+        name: {"loadBalancer": {"servers": [{"url": f"h2c://{address}"}]}}
+        for name, address in (("primary", primary), ("sidecar", sidecar))
+    }
+    mirrored = {"mirroring": {"service": "primary", "mirrors": [{"name": "sidecar", "percent": 100}]}}
+    dynamic = {
+        "http": {
+            "routers": {"all": {"rule": "PathPrefix(`/`)", "service": "mirrored", "entryPoints": ["clients"]}},
+            "services": servers | {"mirrored": mirrored},
+        }
+    }
+    # JSON is YAML.
+    (place / "traefik.yml").write_text(json.dumps(static, indent=1), encoding="utf-8")
+    (place / "dynamic.yml").write_text(json.dumps(dynamic, indent=1), encoding="utf-8")
+    with running("traefik", [binary, f"--configFile={place / 'traefik.yml'}"], place, routed(admin)):
+        yield f"127.0.0.1:{port}"

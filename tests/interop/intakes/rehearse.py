@@ -1,7 +1,7 @@
 """Rehearse behind each intake of the sidecar, with real peers, and hold the reports against what LightGBM itself says.
 
 usage: rehearse.py tap|mirror|proxy|all --binaries DIR --examples DIR --requests N [--nginx FILE] [--envoy FILE]
-                   [--mlserver VENV] [--triton VENV]
+                   [--traefik FILE] [--mlserver VENV] [--triton VENV]
 A peer that is not named is skipped. Everything runs on 127.0.0.1. Prints one line for each rehearsal, `ok NAME: ...` or
 `FAIL NAME: ...`; exits 1 when one failed.
 """
@@ -19,7 +19,7 @@ from stage import Stage
 from traffic import Traffic
 
 INTAKES = ("tap", "mirror", "proxy")
-PEERS = ("nginx", "envoy", "mlserver", "triton")
+PEERS = ("nginx", "envoy", "traefik", "mlserver", "triton")
 
 
 def play(scene, peers, ours, traffic, requests):

@@ -139,6 +139,26 @@ def envoy_with_a_sidecar_that_hangs(stage):
     stage.say(f"{stage.requests} answers, all of them LightGBM's, while nobody answered a copy")
 
 
+@scene("mirror", "traefik")
+def traefik(stage):
+    """Without any id: joined with the tap by the body."""
+    primary = stage.server()
+    sidecar = stage.sidecar("mirror", primary, *stage.packages(), *SLICES)
+    stage.send(stage.traefik(primary, sidecar))
+    stage.check(sidecar)
+
+
+@scene("mirror", "traefik")
+def traefik_with_a_sidecar_that_hangs(stage):
+    """No user notices."""
+    primary = stage.server()
+    sidecar = stage.sidecar("mirror", primary, *stage.packages())
+    address = stage.traefik(primary, sidecar)
+    with stage.hanging(sidecar):
+        stage.send(address)
+    stage.say(f"{stage.requests} answers, all of them LightGBM's, while nobody answered a copy")
+
+
 @scene("mirror", "envoy", "mlserver")
 def envoy_before_mlserver(stage):
     """What many run today: MLServer behind a mesh, without a tap, and so asked again."""

@@ -59,6 +59,11 @@ class Stage:
         self.witnesses.append(("Envoy", lambda: meshes.copies(admin)))
         return address
 
+    def traefik(self, primary, sidecar):
+        """See meshes.traefik."""
+        place = self.ours.place("traefik")
+        return self.stack.enter_context(meshes.traefik(self.peers["traefik"], place, primary, sidecar))
+
     def packages(self):
         """Flags for both packages as candidates in the sidecar's own process."""
         good, bad = (self.ours.package(name) for name in ("adult-candidate", "adult-candidate-bad"))
