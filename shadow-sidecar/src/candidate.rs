@@ -1,20 +1,23 @@
 //! The model that rehearses: in this process, or on a server of the Open Inference Protocol. It is asked once and never
 //! again, with a deadline of its own; whatever it does, nobody waits for it but a place among the concurrent exchanges.
 
+use std::sync::Arc;
+
 use model::Model;
 use tonic::Status;
-use understudy::v1;
+use understudy::{encode::RequestError, v1};
 
 use crate::{
     answers::Reading,
     compare::Answer,
     config::{CandidateSource, Rehearsing},
     disagreements::Schemas,
-    exchange::Request,
+    exchange::Offered,
     rehearsal::{Epoch, Primary},
 };
 
 mod backoff;
+mod forward;
 mod package;
 mod remote;
 mod versions;
@@ -28,6 +31,14 @@ pub enum Failure {
     Failed(Status),
     /// Its server has answered as another version.
     OtherVersion,
+    /// It was not asked: the request is not what its method says.
+    Undecodable(Arc<RequestError>),
+}
+
+impl From<Arc<RequestError>> for Failure {
+    fn from(error: Arc<RequestError>) -> Self {
+        Self::Undecodable(error)
+    }
 }
 
 impl From<Status> for Failure {
@@ -136,14 +147,15 @@ impl Candidate {
         }
     }
 
-    /// Answers one request into `out`; a server is told that it comes `via` these sidecars, this one the last of them.
+    /// Answers the request of one exchange, to which the primary has answered with `rows` rows, into `out`. A server is told via which
+    /// sidecars it comes, this one the last of them.
     ///
     /// # Errors
-    /// The candidate's status, or DEADLINE_EXCEEDED after its own deadline; or another version has answered.
-    pub async fn answer(&self, request: &Request, via: &str, epoch: &Epoch, out: &mut Answer) -> Result<(), Failure> {
+    /// The candidate's status, or DEADLINE_EXCEEDED after its own deadline; or another version has answered, or there is no request.
+    pub async fn answer(&self, offered: &Offered, rows: usize, epoch: &Epoch, out: &mut Answer) -> Result<(), Failure> {
         match self {
-            Self::Package(model) => Ok(package::answer(model, request, out)?),
-            Self::Server(server) => server.answer(request, via, epoch, out).await,
+            Self::Package(model) => Ok(package::answer(model, offered.request()?, out)?),
+            Self::Server(server) => server.answer(offered, rows, epoch, out).await,
         }
     }
 }

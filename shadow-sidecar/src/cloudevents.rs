@@ -399,7 +399,7 @@ fn events_of(sink: &Sink, offered: &Offered) -> anyhow::Result<Vec<Event>> {
         }
         return Ok(events);
     }
-    let (request, response) = offered.decode()?;
+    let (request, response) = (offered.request()?, offered.response()?);
     if sink.mode != Mode::Response {
         events.push(event(REQUEST, request_json(request)));
     }

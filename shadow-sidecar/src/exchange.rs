@@ -1,4 +1,4 @@
-//! One exchange, shared by all candidates that rehearse on it: decoded at most once, by whoever needs it first.
+//! One exchange, shared by all candidates that rehearse on it: each of its messages is decoded at most once, by whoever needs it first.
 
 use std::sync::{Arc, OnceLock};
 
@@ -86,12 +86,16 @@ impl Response {
 /// Both, decoded.
 pub type Decoded = (Request, Response);
 
+/// What a message is, or why it can't be decoded.
+type Read<T> = Result<T, Arc<RequestError>>;
+
 /// One exchange on its way to the candidates.
 #[derive(Debug)]
 pub struct Offered {
     /// As the intake got it.
     pub exchange: Exchange,
-    decoded: OnceLock<Result<Decoded, Arc<RequestError>>>,
+    request: OnceLock<Read<Request>>,
+    response: OnceLock<Read<Response>>,
     /// The primary's second answer to the same request, where it was asked twice: for the noise floor.
     pub again: Option<Response>,
 }
@@ -104,23 +108,31 @@ impl Offered {
 
     /// The same, where the intake may have `decoded` it, and may have asked the primary `again`.
     pub(crate) fn with(exchange: Exchange, decoded: Option<Decoded>, again: Option<Response>) -> Arc<Self> {
-        let decoded = decoded.map_or_else(OnceLock::new, |decoded| OnceLock::from(Ok(decoded)));
-        Arc::new(Self { exchange, decoded, again })
+        let (request, response) = decoded.map_or_else(Default::default, |(request, response)| {
+            (OnceLock::from(Ok(request)), OnceLock::from(Ok(response)))
+        });
+        Arc::new(Self { exchange, request, response, again })
     }
 
-    /// Request and answer.
+    /// What was asked.
     ///
     /// # Errors
-    /// One of them is not what the method says.
-    pub fn decode(&self) -> Result<&Decoded, Arc<RequestError>> {
-        let decoded = self.decoded.get_or_init(|| {
-            let Exchange { request, response, .. } = &self.exchange;
-            let method = self.exchange.method();
-            let request = Request::decode(method, request).map_err(Arc::new)?;
-            let response = Response::decode(method, response.clone());
-            Ok((request, response.map_err(|error| Arc::new(RequestError::Undecodable(error)))?))
-        });
-        decoded.as_ref().map_err(Clone::clone)
+    /// It is not what the method says.
+    pub fn request(&self) -> Result<&Request, Arc<RequestError>> {
+        let decode = || Request::decode(self.exchange.method(), &self.exchange.request).map_err(Arc::new);
+        self.request.get_or_init(decode).as_ref().map_err(Clone::clone)
+    }
+
+    /// What the primary has answered.
+    ///
+    /// # Errors
+    /// As [`Offered::request`].
+    pub fn response(&self) -> Result<&Response, Arc<RequestError>> {
+        let decode = || {
+            let response = Response::decode(self.exchange.method(), self.exchange.response.clone());
+            response.map_err(|error| Arc::new(RequestError::Undecodable(error)))
+        };
+        self.response.get_or_init(decode).as_ref().map_err(Clone::clone)
     }
 
     /// Bytes that it keeps in memory while it is not decoded, about.

@@ -31,6 +31,7 @@ pub mod otlp;
 pub mod outlets;
 pub mod page;
 pub mod pooling;
+mod raw;
 pub mod recording;
 pub mod rehearsal;
 pub mod rehearsals;

@@ -8,29 +8,35 @@ use std::{
 };
 
 use anyhow::Context;
+use http::uri::PathAndQuery;
 use model::{Kind, Schema};
-use tonic::{Code, Status, metadata::MetadataValue, service::interceptor::InterceptedService, transport::Channel};
+use prost::Message as _;
+use tonic::{
+    Code, Status, client::Grpc, metadata::MetadataValue, service::interceptor::InterceptedService, transport::Channel,
+};
 use understudy::{
     VIA,
     identity::credentials::Bearer,
     inference::{
-        InferTensorContents, ModelInferRequest, ModelMetadataRequest,
+        InferTensorContents, ModelInferRequest, ModelInferResponse, ModelMetadataRequest,
         grpc_inference_service_client::GrpcInferenceServiceClient, model_infer_request::InferInputTensor,
     },
-    v1::{PredictRequest, Row, Task, value},
+    v1::{Method, PredictRequest, Row, Task, value},
 };
 
 use super::{
     Failure,
     backoff::{Backoff, told},
+    forward,
     versions::{MAX_VERSION, Versions},
 };
 use crate::{
     answers::{self, Outputs, Reading},
     compare::{Answer, Role},
     config::Rehearsing,
-    exchange::Request,
-    intake::MARKER,
+    exchange::{Offered, Request},
+    intake::{MARKER, path},
+    raw::Raw,
     rehearsal::{Epoch, Primary},
 };
 
@@ -46,7 +52,7 @@ const WINDOWS: (u32, u32) = (64 << 10, 1 << 20);
 /// The server.
 #[derive(Debug)]
 pub struct Server {
-    client: GrpcInferenceServiceClient<InterceptedService<Channel, Bearer>>,
+    line: InterceptedService<Channel, Bearer>,
     timeout: Duration,
     /// As it was configured; empty: the newest.
     asked_version: String,
@@ -84,7 +90,7 @@ impl Server {
             .with(|endpoint| endpoint.initial_stream_window_size(stream).initial_connection_window_size(connection));
         let channel = dialer.connect_lazy();
         Ok(Self {
-            client: GrpcInferenceServiceClient::with_interceptor(channel, bearer).max_decoding_message_size(MAX_ANSWER),
+            line: InterceptedService::new(channel, bearer),
             timeout,
             asked_version: version.to_owned(),
             identity: Mutex::new(Identity {
@@ -138,7 +144,8 @@ impl Server {
         };
         let mut request = tonic::Request::new(ModelMetadataRequest { name, version: self.asked_version.clone() });
         request.set_timeout(self.timeout);
-        let (versions, outputs) = match self.client.clone().model_metadata(request).await {
+        let client = GrpcInferenceServiceClient::new(self.line.clone());
+        let (versions, outputs) = match client.max_decoding_message_size(MAX_ANSWER).model_metadata(request).await {
             Ok(response) => {
                 let response = response.into_inner();
                 (response.versions, response.outputs)
@@ -162,34 +169,41 @@ impl Server {
 
     pub(super) async fn answer(
         &self,
-        request: &Request,
-        via: &str,
+        offered: &Offered,
+        rows: usize,
         epoch: &Epoch,
         out: &mut Answer,
     ) -> Result<(), Failure> {
         self.backoff.check(Instant::now())?;
         let (least, for_row) = ANSWER;
-        let limit = for_row.saturating_mul(request.rows() as usize).saturating_add(least).min(MAX_ANSWER);
-        let mut request = match request {
-            Request::Tensors(request) => request.clone(),
-            Request::Rows(request) => to_tensors(request, &*self.schema_of(epoch)?),
+        let limit = for_row.saturating_mul(rows).saturating_add(least).min(MAX_ANSWER);
+        let name = self.who().name.clone();
+        let message = if offered.exchange.method() == Method::Predict
+            && let Request::Rows(request) = offered.request()?
+        {
+            let request = to_tensors(request, &*self.schema_of(epoch)?);
+            let model_version = self.asked_version.clone();
+            ModelInferRequest { model_name: name, model_version, ..request }.encode_to_vec().into()
+        } else {
+            forward::tensors(&offered.exchange.request, &name, &self.asked_version)?
         };
-        request.model_name.clone_from(&self.who().name);
-        request.model_version.clone_from(&self.asked_version);
-        // All outputs: what the client did not ask for can still be compared.
-        request.outputs.clear();
-        let mut request = tonic::Request::new(request);
+        let mut request = tonic::Request::new(message);
         request.set_timeout(self.timeout);
         // So that whoever sees it there neither bills nor mirrors it again.
         request.metadata_mut().insert(MARKER, MetadataValue::from_static("1"));
         // Whoever has sent it may have written anything into it that is a header.
-        if let Ok(via) = MetadataValue::try_from(via) {
+        if let Ok(via) = MetadataValue::try_from(offered.exchange.shadow_via.as_str()) {
             request.metadata_mut().insert(VIA, via);
         }
-        let mut client = self.client.clone().max_decoding_message_size(limit);
-        let answered = client.model_infer(request).await;
+        let mut client = Grpc::new(self.line.clone()).max_decoding_message_size(limit);
+        let answered = match client.ready().await {
+            Ok(()) => client.unary(request, PathAndQuery::from_static(path(Method::ModelInfer)), Raw).await,
+            Err(error) => Err(Status::from_error(Box::new(error))),
+        };
         self.backoff.ended(answered.as_ref().map(drop), Instant::now());
         let response = answered.map_err(told)?.into_inner();
+        let response = ModelInferResponse::decode(response)
+            .map_err(|error| Status::internal(format!("the answer can't be decoded: {error}")))?;
         self.heard(&response.model_version, epoch)?;
         answers::read_tensors(&response, &epoch.reading, &epoch.comparator, Role::Candidate, out)
             .map_err(|error| Status::data_loss(error.to_string()).into())

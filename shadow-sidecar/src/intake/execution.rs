@@ -10,14 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc};
-use tonic::{
-    Code, Status,
-    client::Grpc,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
-    metadata::MetadataValue,
-};
+use tonic::{Code, Status, client::Grpc, metadata::MetadataValue};
 use understudy::v1::{Exchange, Method};
 
 use super::{
@@ -28,6 +23,7 @@ use crate::{
     candidate::MAX_VERSION,
     config::Config,
     exchange::{Request, Response},
+    raw::Raw,
     rehearsals::Rehearsals,
 };
 
@@ -252,43 +248,5 @@ fn unmatched(status: Code) -> Option<Unmatched> {
         | Code::PermissionDenied
         | Code::Unauthenticated => Some(Unmatched::Shed),
         _ => Some(Unmatched::PrimaryError),
-    }
-}
-
-/// Messages as they are.
-#[derive(Clone, Copy, Debug, Default)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, into: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        into.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(from.copy_to_bytes(from.remaining())))
     }
 }

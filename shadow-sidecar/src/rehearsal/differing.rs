@@ -123,7 +123,7 @@ fn of_row(
     let named = epoch.slicing.as_ref().map(|slicing| slicing.slicer().names()).unwrap_or_default();
     let a_row = slices.len().checked_div(outcomes.len()).unwrap_or(0);
     let slices = slices.get(row * a_row..(row + 1) * a_row).unwrap_or_default();
-    let decoded = offered.decode().ok();
+    let (request, response) = (offered.request().ok(), offered.response().ok());
     v1::Disagreement {
         difference: difference(outcome, (&primary_label, &candidate_label), p, c),
         row: Some(row as u32),
@@ -135,8 +135,8 @@ fn of_row(
         primary_scores: scores(own, p, &mine),
         candidate_scores: scores(other, c, &theirs),
         slices: slices.iter().filter_map(|slice| named.get(usize::from(*slice)).cloned()).collect(),
-        prediction_id: decoded.and_then(|(_, response)| prediction_id(response, row)).unwrap_or_default(),
-        features: decoded.map(|(request, _)| epoch.disagreements.reader.of(request, row)).unwrap_or_default(),
+        prediction_id: response.and_then(|response| prediction_id(response, row)).unwrap_or_default(),
+        features: request.map(|request| epoch.disagreements.reader.of(request, row)).unwrap_or_default(),
         ..of_exchange(offered, latency)
     }
 }

@@ -114,31 +114,28 @@ impl Rehearsal {
     async fn compare(&self, offered: &Offered, mut unfinished: Unfinished<'_>, buffers: &mut Buffers) {
         let epoch = unfinished.epoch;
         let Buffers { primary, candidate, outcomes, again, levels, slices } = buffers;
-        let read = offered.decode().map_err(anyhow::Error::from).and_then(|(request, response)| {
+        let read = offered.response().map_err(anyhow::Error::from);
+        let sliced = read.and_then(|response| {
             epoch.read_primary(response, primary)?;
-            Ok(request)
-        });
-        let request = match read {
-            Ok(request) => request,
-            Err(error) => {
-                tracing::debug!(error = format!("{error:#}"), "an exchange can't be decoded");
-                return unfinished.dropped(DropReason::Undecodable);
+            slices.clear();
+            match (&epoch.slicing, epoch.slicing.as_ref().map(|_| offered.request()).transpose()?) {
+                (Some(slicing), Some(Request::Tensors(request))) => slicing.of_tensors(request, primary.rows, slices),
+                (Some(slicing), Some(Request::Rows(request))) => slicing.of_rows(&request.rows, slices),
+                _ => {}
             }
-        };
+            Ok(())
+        });
+        if let Err(error) = sliced {
+            return undecodable(&error, &mut unfinished);
+        }
         again.clear();
         if let Some(second) = &offered.again {
             epoch.compare_itself(primary, second, again);
         }
-        slices.clear();
-        if let Some(slicing) = &epoch.slicing {
-            match request {
-                Request::Tensors(request) => slicing.of_tensors(request, primary.rows, slices),
-                Request::Rows(request) => slicing.of_rows(&request.rows, slices),
-            }
-        }
         let (started, timeout) = (now(), self.bounds.timeout);
-        let asked = self.candidate.answer(request, &offered.exchange.shadow_via, epoch, candidate);
+        let asked = self.candidate.answer(offered, primary.rows, epoch, candidate);
         let answered = match tokio::time::timeout(timeout, asked).await {
+            Ok(Err(Failure::Undecodable(error))) => return undecodable(&error.into(), &mut unfinished),
             Ok(Err(Failure::OtherVersion)) => {
                 epoch.tally().noise(again);
                 return unfinished.dropped(DropReason::OtherVersion);
@@ -223,6 +220,11 @@ impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
         self.dropped(DropReason::Shutdown);
     }
+}
+
+fn undecodable(error: &anyhow::Error, unfinished: &mut Unfinished<'_>) {
+    tracing::debug!(error = format!("{error:#}"), "an exchange can't be decoded");
+    unfinished.dropped(DropReason::Undecodable);
 }
 
 fn late() -> Status {
