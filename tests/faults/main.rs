@@ -45,9 +45,12 @@ struct Arguments {
     /// Length of a window in seconds [default: 20, 4 with --quick]
     #[arg(long)]
     window: Option<u64>,
-    /// The core that server and sidecar are pinned to; clients and candidates should be on others
+    /// The core that server and sidecar are pinned to; clients should be on others
     #[arg(long)]
     core: Option<usize>,
+    /// The core that candidates run on, while nobody else wants it
+    #[arg(long)]
+    candidate_core: Option<usize>,
 }
 
 fn main() -> ExitCode {
@@ -63,6 +66,9 @@ fn main() -> ExitCode {
 
 async fn run(arguments: &Arguments) -> ExitCode {
     let quick = arguments.quick;
+    if let Some(core) = arguments.candidate_core {
+        candidate::on_core(core);
+    }
     let cast = Cast {
         server: arguments.server.clone(),
         sidecar: arguments.sidecar.clone(),
