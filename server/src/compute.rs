@@ -53,14 +53,15 @@ pub struct Compute {
     cores: Arc<Cores>,
     /// Jobs that wait or run.
     unfinished: Arc<AtomicU64>,
-    /// Expected nanoseconds of work that no thread has begun.
+    /// Expected nanoseconds of work that no thread has begun, and of work that is done a slice at a time where it was read.
     waiting: Arc<AtomicU64>,
     pace: Arc<Pace>,
     instruments: Arc<Instruments>,
 }
 
 /// What a job adds to a sum while this is kept.
-struct Added {
+#[derive(Debug)]
+pub struct Added {
     amount: u64,
     sum: Arc<AtomicU64>,
 }
@@ -129,6 +130,24 @@ impl Compute {
         self.unfinished.load(Ordering::Relaxed) < self.threads && self.cores.has_idle()
     }
 
+    /// Work that is expected to take `cost` will be done where it was read. It is ahead of all others for as long as the answer is
+    /// kept.
+    ///
+    /// # Errors
+    /// RESOURCE_EXHAUSTED when what is ahead of it takes longer than it may wait.
+    pub fn elsewhere(&self, cost: Duration) -> Result<Added, Status> {
+        self.admit(cost.as_nanos() as u64).map(|(added, _)| added)
+    }
+
+    fn admit(&self, nanos: u64) -> Result<(Added, Duration), Status> {
+        let (waiting, ahead) = Added::to(&self.waiting, nanos);
+        let wait = self.pace.real(ahead / self.threads);
+        if wait > self.longest_wait {
+            return Err(self.busy(wait));
+        }
+        Ok((waiting, wait))
+    }
+
     /// Runs `work`, which is expected to take `cost`, on a compute thread. It is told when its caller has gone and then
     /// returns `None`.
     ///
@@ -140,11 +159,7 @@ impl Compute {
         W: FnOnce(&Caller<'_, T>) -> Option<T> + Send + 'static,
     {
         let nanos = cost.as_nanos() as u64;
-        let (waiting, ahead) = Added::to(&self.waiting, nanos);
-        let wait = self.pace.real(ahead / self.threads);
-        if wait > self.longest_wait {
-            return Err(self.busy(wait));
-        }
+        let (waiting, wait) = self.admit(nanos)?;
         let (send, receive) = oneshot::channel();
         let pace = self.pace.clone();
         let (unfinished, _) = Added::to(&self.unfinished, 1);
@@ -265,6 +280,20 @@ mod tests {
         while !compute.has_core() {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_done_elsewhere_is_ahead_of_others() {
+        let compute = compute(100, QUICK);
+        let first = compute.elsewhere(QUICK).expect("nothing is ahead");
+        let second = compute.elsewhere(QUICK).expect("no longer than it may wait");
+        assert_eq!(compute.elsewhere(QUICK).expect_err("too long").code(), tonic::Code::ResourceExhausted);
+        let refused = compute.run(QUICK, |_| Some(())).await.expect_err("too long");
+        assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+        drop(first);
+        compute.run(QUICK, |_| Some(())).await.expect("one is done");
+        drop(second);
+        assert_eq!(compute.waiting.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -36,14 +36,15 @@ pub struct Settings {
     /// Threads that serve connections [default: one for each core]
     #[arg(long, env = "UNDERSTUDY_WORKERS", value_name = "N")]
     pub workers: Option<usize>,
-    /// Threads that evaluate what takes longer than half a millisecond, where there is an idle core for them [default: one for each
-    /// core]
+    /// Threads that evaluate what takes longer than half a millisecond, where there is an idle core for them, or where a single row
+    /// does [default: one for each core]
     #[arg(long, env = "UNDERSTUDY_COMPUTE_THREADS", value_name = "N")]
     pub compute_threads: Option<usize>,
     /// Evaluations that may wait for a compute thread; more are refused [default: 256]
     #[arg(long, env = "UNDERSTUDY_COMPUTE_QUEUE", value_name = "N")]
     pub compute_queue: Option<usize>,
-    /// How long an evaluation may have to wait for one; what would wait longer is refused [default: 25ms]
+    /// How long an evaluation of more than half a millisecond may have to wait for others; what would wait longer is refused
+    /// [default: 25ms]
     #[arg(long, env = "UNDERSTUDY_COMPUTE_WAIT", value_name = "DURATION")]
     pub compute_wait: Option<String>,
     /// How long calls may have to wait for their turn, besides what their worker has rested in the last tenth of a second;

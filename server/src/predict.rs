@@ -31,8 +31,10 @@ const BLOCK: usize = 64;
 /// ...and what evaluating them may take on a compute thread: whoever has gone is noticed in a quarter of the 20 ms in which work must
 /// have stopped...
 const BLOCK_TIME: Duration = Duration::from_millis(5);
-/// ...and where it was read, where others wait for their turn.
+/// ...and where it was read, where others wait for their turn...
 const SLICE: Duration = Duration::from_micros(100);
+/// ...but for so many rows, in which an engine still has what it gains from several.
+const FEW: u32 = 16;
 /// What is left after a slice is worth handing over when it takes longer.
 const WORTH_A_THREAD: Duration = Duration::from_micros(150);
 
@@ -207,13 +209,15 @@ impl Predictor {
         let left = |done: usize| served.row_cost.saturating_mul((rows - done) as u32);
         let mut done = 0;
         // A row is not divided.
-        if served.row_cost <= INLINE {
-            for block in blocks(0..rows, served.row_cost, SLICE) {
-                if left(done) > WORTH_A_THREAD && self.compute.has_core() {
-                    break;
-                }
+        if served.row_cost <= INLINE && !self.compute.has_core() {
+            let _ahead_of_others = self.compute.elsewhere(cost)?;
+            let slice = SLICE.max(served.row_cost.saturating_mul(FEW).min(INLINE));
+            for block in blocks(0..rows, served.row_cost, slice) {
                 done = block.end;
                 served.model.predict_rows(&encoded.batch, block, predictions).map_err(failed)?;
+                if done == rows || left(done) > WORTH_A_THREAD && self.compute.has_core() {
+                    break;
+                }
                 turn.next_slice().await;
             }
         }

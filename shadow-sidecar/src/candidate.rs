@@ -147,11 +147,23 @@ impl Candidate {
         }
     }
 
+    /// What must be known of an exchange before it is asked, and is not its time.
+    ///
+    /// # Errors
+    /// The request is not what its method says.
+    pub(crate) fn prepare(&self, offered: &Offered) -> Result<(), Arc<RequestError>> {
+        match self {
+            // Nobody looks into it here: the bytes go on.
+            Self::Server(_) if offered.exchange.method() == v1::Method::ModelInfer => Ok(()),
+            Self::Server(_) | Self::Package(_) => offered.request().map(drop),
+        }
+    }
+
     /// Answers the request of one exchange, to which the primary has answered with `rows` rows, into `out`. A server is told via which
     /// sidecars it comes, this one the last of them.
     ///
     /// # Errors
-    /// The candidate's status, or DEADLINE_EXCEEDED after its own deadline; or another version has answered, or there is no request.
+    /// The candidate's status, or DEADLINE_EXCEEDED after its own deadline; or another version has answered, or the request can't be decoded.
     pub async fn answer(&self, offered: &Offered, rows: usize, epoch: &Epoch, out: &mut Answer) -> Result<(), Failure> {
         match self {
             Self::Package(model) => Ok(package::answer(model, offered.request()?, out)?),

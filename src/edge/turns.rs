@@ -7,8 +7,8 @@
 //! * What is complete waits in one queue, in which clients take turns by the time that their calls have taken ([`fair`]): whoever
 //!   asks for little is next, however much another asks for.
 //! * Between two calls, and within one that takes long, the sockets are looked at when a slice of time ([`SLICE`]) has gone by: who has
-//!   just come should not wait for others' work. Who was refused last, or has read much, reads on less often: however fast others ask and are refused, most of the time goes
-//!   to who was let in, and who asks for little is heard at once.
+//!   just come should not wait for others' work. Who was refused last, or has read much, reads on less often: however fast others ask
+//!   and are refused, most of the time goes to who was let in, and who asks for little is heard at once.
 //! * A burst is worked off, a standing queue is not: a call may wait for as long as the worker has rested in the last tenth of a
 //!   second, and since it has refused somebody, which is what it can catch up on, and for a short limit more. This is the rule of request queues under CoDel (Maurer,
 //!   "Fail at Scale", ACM Queue 13(8), 2015; Nichols and Jacobson, ACM Queue 10(5), 2012) without its switch from one limit to the

@@ -113,6 +113,7 @@ static CORE: OnceLock<usize> = OnceLock::new();
 /// the kernel it does not: on the clients' core it makes the clients late, of whom nobody has promised anything. 0.3 ms of the p99
 /// that they saw was their own, while the server took as long as without a sidecar.
 pub(crate) fn on_core(core: usize) {
+    // The first call says where: the candidates of one process are together.
     CORE.get_or_init(|| core);
 }
 

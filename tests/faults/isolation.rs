@@ -138,7 +138,7 @@ pub(crate) async fn faulty(report: &mut Report, cast: &Cast, looks: &mut Looks) 
     let stage = Stage::open(cast).await?;
     let window = cast.window.min(Duration::from_secs(if cast.quick { 2 } else { 5 }));
     for (behaviour, what) in [
-        // Nothing is promised of it, but it is what the others are to be compared with: a call for each exchange on the same two cores.
+        // Nothing is promised of it, but it is what the others are to be compared with: a call for each exchange.
         (Behaviour::Answers, "answers as it should"),
         (Behaviour::Refuses, "refuses connections"),
         (Behaviour::Resets, "resets in the middle of answers"),

@@ -174,7 +174,6 @@ impl Server {
         epoch: &Epoch,
         out: &mut Answer,
     ) -> Result<(), Failure> {
-        self.backoff.check(Instant::now())?;
         let (least, for_row) = ANSWER;
         let limit = for_row.saturating_mul(rows).saturating_add(least).min(MAX_ANSWER);
         let name = self.who().name.clone();
@@ -187,6 +186,7 @@ impl Server {
         } else {
             forward::tensors(&offered.exchange.request, &name, &self.asked_version)?
         };
+        self.backoff.check(Instant::now())?;
         let mut request = tonic::Request::new(message);
         request.set_timeout(self.timeout);
         // So that whoever sees it there neither bills nor mirrors it again.

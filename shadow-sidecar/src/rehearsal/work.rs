@@ -123,7 +123,7 @@ impl Rehearsal {
                 (Some(slicing), Some(Request::Rows(request))) => slicing.of_rows(&request.rows, slices),
                 _ => {}
             }
-            Ok(())
+            Ok(self.candidate.prepare(offered)?)
         });
         if let Err(error) = sliced {
             return undecodable(&error, &mut unfinished);

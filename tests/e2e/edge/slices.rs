@@ -29,23 +29,53 @@ fn on_one_core<T: Future<Output = ()>>(test: impl FnOnce() -> T + Send + 'static
     alone.join().unwrap();
 }
 
+/// 100,000 rows.
+fn large() -> Call {
+    let table = adult::test_set();
+    let rows = table.rows.len();
+    let mut many = table.matrix(0..rows, true);
+    many.inputs[0].shape[0] = (rows * TIMES) as i64;
+    many.raw_input_contents[0] = many.raw_input_contents[0].repeat(TIMES).into();
+    Call::new(MODEL_INFER, &many)
+}
+
+async fn primary(compute_wait: &str) -> Primary {
+    Primary::with(|settings| {
+        settings.workers = Some(1);
+        settings.max_rows = Some(100_000);
+        settings.max_request_bytes = Some(16 << 20);
+        settings.max_response_bytes = Some(16 << 20);
+        settings.compute_wait = Some(compute_wait.into());
+    })
+    .await
+}
+
+#[test]
+fn a_large_request_behind_a_large_one_is_refused() {
+    on_one_core(async || {
+        let primary = primary("1ms").await;
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..2 {
+            let connection = Connection::open(primary.grpc()).await;
+            calls.spawn(async move { connection.call(&large()).await.status });
+        }
+        let mut statuses = calls.join_all().await;
+        statuses.sort_unstable();
+        assert_eq!(statuses, [Some(0), Some(8)]);
+        assert_eq!(primary.scrape().await.sum("understudy_refused_calls_total", &[("reason", "work")]), 1.0);
+        let asks_alone = primary.connect().await;
+        assert_eq!(asks_alone.call(&large()).await.status, Some(0), "what was ahead is done");
+    });
+}
+
 #[test]
 fn a_large_request_lets_small_ones_in_between() {
     on_one_core(async || {
-        let primary = Primary::with(|settings| {
-            settings.workers = Some(1);
-            settings.max_rows = Some(100_000);
-            settings.max_request_bytes = Some(16 << 20);
-            settings.max_response_bytes = Some(16 << 20);
-        })
-        .await;
+        let primary = primary("25ms").await;
         let table = adult::test_set();
         let rows = table.rows.len();
-        let mut many = table.matrix(0..rows, true);
-        many.inputs[0].shape[0] = (rows * TIMES) as i64;
-        many.raw_input_contents[0] = many.raw_input_contents[0].repeat(TIMES).into();
         let [asks_much, asks_little] = [Connection::open(primary.grpc()).await, primary.connect().await];
-        let much = tokio::spawn(async move { asks_much.call(&Call::new(MODEL_INFER, &many)).await });
+        let much = tokio::spawn(async move { asks_much.call(&large()).await });
         let little = Call::new(PREDICT, &table.predict(0..1));
         let (begun, mut longest, mut answered) = (Instant::now(), Duration::ZERO, 0);
         while !much.is_finished() {

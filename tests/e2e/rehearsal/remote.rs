@@ -154,7 +154,6 @@ async fn a_candidate_whose_answers_are_all_too_long_is_asked_now_and_then() {
     let counts = rehearsal.settled(300).await.exchanges.unwrap();
     assert_eq!((counts.compared, counts.failed), (0, [("OUT_OF_RANGE".to_owned(), 300)].into()));
     // Those that were under way together, and a few in each second.
-
     assert!(stub.asked().len() < 150, "it is left alone: {}", stub.asked().len());
     shouts.store(false, Ordering::Relaxed);
     let load = Load::start(&primary, 1);
