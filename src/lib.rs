@@ -21,6 +21,7 @@ pub mod edge;
 pub mod encode;
 pub mod health;
 pub mod identity;
+pub mod raw;
 pub mod reload;
 pub mod settings;
 pub mod shutdown;

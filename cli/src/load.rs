@@ -12,13 +12,9 @@ use anyhow::{Context as _, bail};
 use prost::Message as _;
 use shadow_sidecar::stats::histogram::Histogram;
 use tokio::task::JoinSet;
-use tonic::{
-    Code, Request, Status,
-    client::Grpc,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
-    codegen::http::uri::PathAndQuery,
-};
+use tonic::{Code, Request, Status, client::Grpc, codegen::http::uri::PathAndQuery};
 use understudy::{
+    raw::Raw,
     source, status,
     v1::{PredictRequest, Row},
 };
@@ -205,6 +201,7 @@ async fn drive(
     for body in bodies.iter().cycle().skip(start % bodies.len()) {
         client.ready().await.context("the connection is lost")?;
         let sent = Instant::now();
+        // Encoding and decoding would be the client's cost, not the server's.
         let answered = client.unary(Request::new(body.clone()), path.clone(), Raw).await;
         if sent >= begin {
             let code = answered.as_ref().map_or_else(Status::code, |_| Code::Ok);
@@ -230,44 +227,4 @@ fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
     let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
     let ticks: u32 = fields.skip(11).take(2).filter_map(|field| field.parse::<u32>().ok()).sum();
     Ok(TICK * ticks)
-}
-
-/// Messages as they are: encoding and decoding would be the client's cost, not the server's.
-#[derive(Clone, Copy, Debug)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = bytes::Bytes;
-    type Decode = usize;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = bytes::Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: bytes::Bytes, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        bytes::BufMut::put(out, item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = usize;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<usize>, Status> {
-        let length = bytes::Buf::remaining(buffer);
-        bytes::Buf::advance(buffer, length);
-        Ok(Some(length))
-    }
 }

@@ -200,19 +200,17 @@ impl Predictor {
         let Scratch { encoded, predictions } = &mut *scratch;
         let rows = encoded.batch.rows();
         let failed = |error: model::PredictError| Status::internal(format!("evaluation failed: {error}"));
-        let cost = served.row_cost.saturating_mul(rows as u32);
-        if cost <= INLINE {
+        let left = |done: usize| served.row_cost.saturating_mul((rows - done) as u32);
+        if left(0) <= INLINE {
             served.model.predict(&encoded.batch, predictions).map_err(failed)?;
             return Ok(scratch);
         }
         predictions.clear();
-        let left = |done: usize| served.row_cost.saturating_mul((rows - done) as u32);
         let mut done = 0;
         // A row is not divided.
         if served.row_cost <= INLINE && !self.compute.has_core() {
-            let _ahead_of_others = self.compute.elsewhere(cost)?;
-            let slice = SLICE.max(served.row_cost.saturating_mul(FEW).min(INLINE));
-            for block in blocks(0..rows, served.row_cost, slice) {
+            let _ahead_of_others = self.compute.elsewhere(left(0))?;
+            for block in blocks(0..rows, served.row_cost, slice(served.row_cost)) {
                 done = block.end;
                 served.model.predict_rows(&encoded.batch, block, predictions).map_err(failed)?;
                 if done == rows || left(done) > WORTH_A_THREAD && self.compute.has_core() {
@@ -244,6 +242,11 @@ impl Predictor {
     }
 }
 
+/// What rows of a request may take before others have their turn, where one takes `row_cost`.
+fn slice(row_cost: Duration) -> Duration {
+    SLICE.max(row_cost.saturating_mul(FEW).min(INLINE))
+}
+
 /// All of `rows`, as many at once as take `time`, where one takes `row_cost`.
 fn blocks(rows: Range<usize>, row_cost: Duration, time: Duration) -> impl Iterator<Item = Range<usize>> {
     let block = usize::try_from(time.as_nanos() / row_cost.as_nanos().max(1)).unwrap_or(BLOCK).clamp(1, BLOCK);
@@ -272,5 +275,13 @@ mod tests {
             assert!(all.windows(2).all(|two| two[0].end == two[1].start) && all[all.len() - 1].end == 100, "{all:?}");
         }
         assert_eq!(blocks(0..0, Duration::ZERO, BLOCK_TIME).count(), 0);
+    }
+
+    #[test]
+    fn a_slice_has_what_an_engine_gains_from_unless_others_would_wait_for_long() {
+        for (row_cost, rows) in [(1, 64), (5, 20), (10, 16), (31, 16), (50, 10), (300, 1), (500, 1)] {
+            let row_cost = Duration::from_micros(row_cost);
+            assert_eq!(blocks(0..100, row_cost, slice(row_cost)).next(), Some(0..rows), "{row_cost:?}");
+        }
     }
 }

@@ -31,7 +31,6 @@ pub mod otlp;
 pub mod outlets;
 pub mod page;
 pub mod pooling;
-mod raw;
 pub mod recording;
 pub mod rehearsal;
 pub mod rehearsals;

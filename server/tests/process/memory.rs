@@ -2,58 +2,19 @@
 
 use std::fs;
 
-use bytes::{Buf as _, BufMut as _, Bytes};
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use prost::Message as _;
-use tonic::{
-    Code, Request, Response, Status,
-    client::Grpc,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
+use tonic::{Code, Request, Response, client::Grpc};
+use understudy::{
+    inference::{InferTensorContents, ModelInferRequest, model_infer_request::InferInputTensor},
+    raw::Raw,
 };
-use understudy::inference::{InferTensorContents, ModelInferRequest, model_infer_request::InferInputTensor};
 
 use crate::{channel, process::Process, serving};
 
 /// Bytes of a message on the wire: a limit that an operator might raise the default to.
 const WIRE: usize = 4 << 20;
-
-/// Sends and receives messages as bytes.
-#[derive(Clone, Copy, Debug, Default)]
-struct Verbatim;
-
-impl Codec for Verbatim {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        *self
-    }
-
-    fn decoder(&mut self) -> Self {
-        *self
-    }
-}
-
-impl Encoder for Verbatim {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, message: Bytes, to: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        to.put(message);
-        Ok(())
-    }
-}
-
-impl Decoder for Verbatim {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(from.copy_to_bytes(from.remaining())))
-    }
-}
 
 fn peak_kib(process: &Process) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
@@ -64,7 +25,7 @@ fn peak_kib(process: &Process) -> u64 {
 async fn call(process: &Process, path: &'static str, message: Vec<u8>) -> Code {
     let mut client = Grpc::new(channel(process));
     client.ready().await.unwrap();
-    let sent = client.unary(Request::new(message.into()), PathAndQuery::from_static(path), Verbatim).await;
+    let sent = client.unary(Request::new(message.into()), PathAndQuery::from_static(path), Raw).await;
     sent.map_or_else(|status| status.code(), |_: Response<Bytes>| Code::Ok)
 }
 

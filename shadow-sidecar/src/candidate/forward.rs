@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use prost::encoding::{DecodeContext, decode_key, skip_field, string};
+use prost::encoding::{DecodeContext, WireType, decode_key, encode_key, encode_varint, skip_field};
 use understudy::encode::RequestError;
 
 /// Fields of a `ModelInferRequest`.
@@ -20,8 +20,12 @@ const HEADS: usize = 2 * 11;
 /// It is no message.
 pub(super) fn tensors(message: &[u8], name: &str, version: &str) -> Result<Bytes, Arc<RequestError>> {
     let mut out = BytesMut::with_capacity(HEADS + name.len() + version.len() + message.len());
-    for (field, text) in [(MODEL_NAME, name), (MODEL_VERSION, version)].iter().filter(|(_, text)| !text.is_empty()) {
-        string::encode(*field, &(*text).to_owned(), &mut out);
+    for (field, text) in [(MODEL_NAME, name), (MODEL_VERSION, version)] {
+        if !text.is_empty() {
+            encode_key(field, WireType::LengthDelimited, &mut out);
+            encode_varint(text.len() as u64, &mut out);
+            out.put_slice(text.as_bytes());
+        }
     }
     let mut left = message;
     while left.has_remaining() {

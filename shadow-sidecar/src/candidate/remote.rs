@@ -21,6 +21,7 @@ use understudy::{
         InferTensorContents, ModelInferRequest, ModelInferResponse, ModelMetadataRequest,
         grpc_inference_service_client::GrpcInferenceServiceClient, model_infer_request::InferInputTensor,
     },
+    raw::Raw,
     v1::{Method, PredictRequest, Row, Task, value},
 };
 
@@ -36,7 +37,6 @@ use crate::{
     config::Rehearsing,
     exchange::{Offered, Request},
     intake::{MARKER, path},
-    raw::Raw,
     rehearsal::{Epoch, Primary},
 };
 
@@ -174,6 +174,7 @@ impl Server {
         epoch: &Epoch,
         out: &mut Answer,
     ) -> Result<(), Failure> {
+        self.backoff.check(Instant::now())?;
         let (least, for_row) = ANSWER;
         let limit = for_row.saturating_mul(rows).saturating_add(least).min(MAX_ANSWER);
         let name = self.who().name.clone();
@@ -186,7 +187,6 @@ impl Server {
         } else {
             forward::tensors(&offered.exchange.request, &name, &self.asked_version)?
         };
-        self.backoff.check(Instant::now())?;
         let mut request = tonic::Request::new(message);
         request.set_timeout(self.timeout);
         // So that whoever sees it there neither bills nor mirrors it again.

@@ -13,7 +13,10 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc};
 use tonic::{Code, Status, client::Grpc, metadata::MetadataValue};
-use understudy::v1::{Exchange, Method};
+use understudy::{
+    raw::Raw,
+    v1::{Exchange, Method},
+};
 
 use super::{
     MARKER, Side, Unmatched, path,
@@ -23,7 +26,6 @@ use crate::{
     candidate::MAX_VERSION,
     config::Config,
     exchange::{Request, Response},
-    raw::Raw,
     rehearsals::Rehearsals,
 };
 

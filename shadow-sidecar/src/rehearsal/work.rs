@@ -111,22 +111,31 @@ impl Rehearsal {
         }
     }
 
+    /// Reads what must be known of an exchange before the candidate is asked: the primary's answer, the slices of its rows, and the
+    /// request where the candidate needs it.
+    fn read(
+        &self,
+        offered: &Offered,
+        epoch: &Epoch,
+        primary: &mut Answer,
+        slices: &mut Vec<u16>,
+    ) -> anyhow::Result<()> {
+        epoch.read_primary(offered.response()?, primary)?;
+        slices.clear();
+        if let Some(slicing) = &epoch.slicing {
+            match offered.request()? {
+                Request::Tensors(request) => slicing.of_tensors(request, primary.rows, slices),
+                Request::Rows(request) => slicing.of_rows(&request.rows, slices),
+            }
+        }
+        Ok(self.candidate.prepare(offered)?)
+    }
+
     async fn compare(&self, offered: &Offered, mut unfinished: Unfinished<'_>, buffers: &mut Buffers) {
         let epoch = unfinished.epoch;
         let Buffers { primary, candidate, outcomes, again, levels, slices } = buffers;
-        let read = offered.response().map_err(anyhow::Error::from);
-        let sliced = read.and_then(|response| {
-            epoch.read_primary(response, primary)?;
-            slices.clear();
-            match (&epoch.slicing, epoch.slicing.as_ref().map(|_| offered.request()).transpose()?) {
-                (Some(slicing), Some(Request::Tensors(request))) => slicing.of_tensors(request, primary.rows, slices),
-                (Some(slicing), Some(Request::Rows(request))) => slicing.of_rows(&request.rows, slices),
-                _ => {}
-            }
-            Ok(self.candidate.prepare(offered)?)
-        });
-        if let Err(error) = sliced {
-            return undecodable(&error, &mut unfinished);
+        if let Err(error) = self.read(offered, epoch, primary, slices) {
+            return unfinished.undecodable(&error);
         }
         again.clear();
         if let Some(second) = &offered.again {
@@ -135,7 +144,7 @@ impl Rehearsal {
         let (started, timeout) = (now(), self.bounds.timeout);
         let asked = self.candidate.answer(offered, primary.rows, epoch, candidate);
         let answered = match tokio::time::timeout(timeout, asked).await {
-            Ok(Err(Failure::Undecodable(error))) => return undecodable(&error.into(), &mut unfinished),
+            Ok(Err(Failure::Undecodable(error))) => return unfinished.undecodable(&error.into()),
             Ok(Err(Failure::OtherVersion)) => {
                 epoch.tally().noise(again);
                 return unfinished.dropped(DropReason::OtherVersion);
@@ -209,6 +218,11 @@ impl Unfinished<'_> {
         }
     }
 
+    fn undecodable(&mut self, error: &anyhow::Error) {
+        tracing::debug!(error = format!("{error:#}"), "an exchange can't be decoded");
+        self.dropped(DropReason::Undecodable);
+    }
+
     fn failed(&mut self, status: &Status) {
         if let Some(ticket) = self.ticket.take() {
             self.epoch.tally().failed(ticket, status.code() as u32);
@@ -220,11 +234,6 @@ impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
         self.dropped(DropReason::Shutdown);
     }
-}
-
-fn undecodable(error: &anyhow::Error, unfinished: &mut Unfinished<'_>) {
-    tracing::debug!(error = format!("{error:#}"), "an exchange can't be decoded");
-    unfinished.dropped(DropReason::Undecodable);
 }
 
 fn late() -> Status {

@@ -2,7 +2,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::io::AsyncReadExt as _;
 
-use super::{super::meter::Metered, *};
+use super::{super::meter::Metered, turn::Stage, *};
 
 const MILLI: Duration = Duration::from_millis(1);
 /// Until a test has failed that would hang.
@@ -129,6 +129,35 @@ fn calling(turns: &Arc<Turns>) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move { turns.call().await })
 }
 
+/// Who has worked, in turn.
+#[derive(Clone, Default)]
+struct Order(Arc<Mutex<Vec<&'static str>>>);
+
+impl Order {
+    fn note(&self, name: &'static str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(name);
+    }
+
+    fn noted(&self) -> Vec<&'static str> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Lets calls come in at `now`, which wait for their turn and then work for a moment.
+async fn wait(order: &Order, calls: &[(&'static str, &Seat)], now: Instant) -> tokio::task::JoinSet<()> {
+    let mut waiting = tokio::task::JoinSet::new();
+    for (name, seat) in calls.iter().copied() {
+        let (mut turn, order) = (seat.join(None, now).expect("let in"), order.clone());
+        waiting.spawn(async move {
+            turn.begin().await.expect("called");
+            order.note(name);
+            turn.end();
+        });
+        tokio::task::yield_now().await;
+    }
+    waiting
+}
+
 #[tokio::test]
 async fn whoever_asks_for_little_is_next() {
     let turns = turns(Duration::MAX).costing(MILLI);
@@ -136,23 +165,14 @@ async fn whoever_asks_for_little_is_next() {
     let now = Instant::now();
     let mut works = greedy.join(None, now).expect("let in");
     works.begin().await.expect("at once");
-    let order = Arc::new(Mutex::new(Vec::new()));
-    let mut calls = tokio::task::JoinSet::new();
-    for (name, seat) in [("greedy", &greedy), ("greedy", &greedy), ("greedy", &greedy), ("other", &other)] {
-        let mut turn = seat.join(None, now).expect("let in");
-        let order = order.clone();
-        calls.spawn(async move {
-            turn.begin().await.expect("called");
-            order.lock().unwrap_or_else(PoisonError::into_inner).push(name);
-            turn.end();
-        });
-        tokio::task::yield_now().await;
-    }
+    let order = Order::default();
+    let calls =
+        wait(&order, &[("greedy", &greedy), ("greedy", &greedy), ("greedy", &greedy), ("other", &other)], now).await;
     let calling = calling(&turns);
     works.end();
     tokio::time::timeout(PATIENCE, calls.join_all()).await.expect("all are called");
     calling.abort();
-    assert_eq!(*order.lock().unwrap_or_else(PoisonError::into_inner), ["other", "greedy", "greedy", "greedy"]);
+    assert_eq!(order.noted(), ["other", "greedy", "greedy", "greedy"]);
     let state = turns.state();
     assert_eq!((state.let_in, state.held), (0, false));
 }
@@ -339,28 +359,18 @@ async fn long_work_goes_on_after_those_who_ask_for_less() {
     let now = Instant::now();
     let mut works = long.join(None, now).expect("let in");
     works.begin().await.expect("at once");
-    let order = Arc::new(Mutex::new(Vec::new()));
-    let mut calls = tokio::task::JoinSet::new();
-    for (name, seat) in [("sibling", &long), ("short", &short)] {
-        let mut turn = seat.join(None, now).expect("let in");
-        let order = order.clone();
-        calls.spawn(async move {
-            turn.begin().await.expect("called");
-            order.lock().unwrap_or_else(PoisonError::into_inner).push(name);
-            turn.end();
-        });
-        tokio::task::yield_now().await;
-    }
+    let order = Order::default();
+    let calls = wait(&order, &[("sibling", &long), ("short", &short)], now).await;
     let calling = calling(&turns);
     takes_a_slice();
     tokio::time::timeout(PATIENCE, works.next_slice()).await.expect("called again");
-    order.lock().unwrap_or_else(PoisonError::into_inner).push("long");
+    order.note("long");
     takes_a_slice();
     let each = turns.each();
     works.end();
     tokio::time::timeout(PATIENCE, calls.join_all()).await.expect("all are called");
     calling.abort();
-    assert_eq!(*order.lock().unwrap_or_else(PoisonError::into_inner), ["short", "long", "sibling"]);
+    assert_eq!(order.noted(), ["short", "long", "sibling"]);
     assert!(each < Duration::from_mins(1), "a short one was learnt from");
     let state = turns.state();
     assert_eq!((state.let_in, state.held), (0, false));

@@ -1,4 +1,4 @@
-//! Messages that nobody here needs to understand.
+//! Messages that are passed on, or counted, and not understood.
 
 use bytes::{Buf, BufMut, Bytes};
 use tonic::{
@@ -6,9 +6,9 @@ use tonic::{
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
 
-/// Messages as they are.
+/// Sends and receives messages as they are.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Raw;
+pub struct Raw;
 
 impl Codec for Raw {
     type Encode = Bytes;
