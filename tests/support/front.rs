@@ -111,9 +111,10 @@ async fn serve(
         let mut connections = JoinSet::new();
         loop {
             let stream = tokio::select! {
-                accepted = listener.accept() => accepted.expect("a connection").0,
-                // The sender is dropped with this task.
+                biased;
+                // First: whoever comes after a change must not be shown what was there before. The sender is dropped with this task.
                 _ = told.changed() => break,
+                accepted = listener.accept() => accepted.expect("a connection").0,
             };
             let (acceptor, counts) = (acceptor.clone(), counts.clone());
             connections.spawn(async move {
